@@ -1,0 +1,53 @@
+# `make table1` and `make test` work as the first command on a fresh machine; see README.md.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Set-up installs envs/cpu.txt, or envs/gpu.txt where an NVIDIA GPU answers. Override: make LOCK=cpu ...
+LOCK ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+VENV := .venv
+# All targets see the environment's own programs first.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+CORES ?= $(shell nproc)
+PYTEST := python -m pytest -q
+
+.PHONY: help setup table1 test test-fast test-system lint format lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# The stamp is a copy of the lock that is installed: a new lock sets up again, an unchanged one never.
+setup: $(VENV)/lock.txt ## create .venv from the pinned lock (once)
+
+$(VENV)/lock.txt: envs/$(LOCK).txt envs/setup.sh pyproject.toml
+	@bash envs/setup.sh $(LOCK) $(VENV)
+
+table1: setup ## rebuild Table 1 at the demo scale
+	snakemake --cores $(CORES) table1
+
+test: setup ## the whole test suite (system tests skip by name where a package is missing)
+	$(PYTEST) -m "not slow and not system"
+	$(PYTEST) -m "slow and not system"
+
+test-fast: setup ## unit tests alone
+	$(PYTEST) -m "not slow and not system"
+
+test-system: setup ## install Chromium (Debian, root) and run the tests that need it
+	bash tests/install_system_packages.sh
+	$(PYTEST) -m system
+
+lint: setup ## ruff, snakefmt, mypy
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	mypy
+
+format: setup ## apply ruff and snakefmt
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+lock: ## recompile envs/*.txt from pyproject.toml (needs the package index)
+	bash envs/lock.sh
+
+clean: ## remove results (not the environment, not the cache)
+	rm -rf results/demo results/mini results/paper results/models results/logs results/benchmarks

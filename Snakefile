@@ -1,0 +1,40 @@
+# Entry point: one target rule per table and figure of the paper; the chain is in workflow/rules/.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+report: "report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/download.smk"
+include: "workflow/rules/finetune.smk"
+include: "workflow/rules/generate.smk"
+include: "workflow/rules/score.smk"
+include: "workflow/rules/analyse.smk"
+include: "workflow/rules/aggregate.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        [table_outputs(name) for name in PLAN.tables],
+
+
+# table1, table2, ... figure7: every file in workflow/experiments/ is a target of its name.
+for experiment in PLAN.tables:
+
+    rule:
+        name:
+            experiment
+        input:
+            table_outputs(experiment),
+
+
+rule audit:
+    input:
+        audit_outputs,

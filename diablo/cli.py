@@ -1,0 +1,217 @@
+"""`diablo VERB`: one verb per rule of the workflow. Parses and calls; the work is elsewhere.
+
+Heavy modules are imported inside the verbs, so `diablo --help` and planning stay fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from diablo import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status (2 for a mistake of the user's)."""
+    parsed = parser().parse_args(arguments)
+    try:
+        parsed.call(parsed)
+    except (ValueError, FileNotFoundError) as error:
+        if os.environ.get("DIABLO_DEBUG"):
+            raise
+        print(f"diablo {parsed.verb}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of all verbs."""
+    top = argparse.ArgumentParser(prog="diablo", description=__doc__)
+    top.add_argument("--version", action="version", version=f"diablo {__version__}")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, call: Callable[[argparse.Namespace], None], help: str):
+        sub = verbs.add_parser(name, help=help, description=help)
+        sub.set_defaults(call=call)
+        return sub
+
+    sub = verb("download", download, "fetch and build a model or a data set, or check the sources")
+    sub.add_argument("--model", help="a model of workflow/catalog.yaml")
+    sub.add_argument("--dataset", help="a data set of workflow/catalog.yaml")
+    sub.add_argument("--out", type=Path, help="folder to write")
+    sub.add_argument("--mirror", help="folder that holds the sources (looked up first)")
+    sub.add_argument("--cache", help="folder for downloads (default: ~/.cache/diablo)")
+    sub.add_argument(
+        "--check",
+        metavar="EXPERIMENT",
+        nargs="+",
+        help="verify that everything these experiments need is here, and build nothing",
+    )
+    sub.add_argument("--config", type=Path, default=Path("config.yaml"), help="for --check")
+    sub.add_argument("--scale", help="for --check: instead of the config's scale")
+
+    sub = verb("resolve", resolve, "write a resolved spec, suite or plan as JSON")
+    sub.add_argument("--kind", choices=["run", "suite", "plan"], required=True)
+    sub.add_argument("--json", required=True, help="the value")
+    sub.add_argument("--out", type=Path, required=True)
+
+    sub = verb("finetune", finetune, "fine-tune one run from its spec.json")
+    sub.add_argument("spec", type=Path)
+    sub.add_argument("--threads", type=int)
+
+    sub = verb("generate", generate, "generate a suite's completions with a run's model")
+    sub.add_argument("spec", type=Path)
+    sub.add_argument("--suite", type=Path, required=True, help="suite JSON")
+    sub.add_argument("--backend", choices=["auto", "vllm", "transformers"], default="auto")
+    sub.add_argument("--batch-size", type=int)
+    sub.add_argument("--threads", type=int)
+
+    sub = verb("score", score, "score a run's stored generations with lm-eval")
+    sub.add_argument("spec", type=Path)
+    sub.add_argument("--suite", type=Path, required=True, help="suite JSON")
+
+    sub = verb("audit", audit, "check adapter model = merged model = served model")
+    sub.add_argument("spec", type=Path)
+    sub.add_argument("--suite", type=Path, required=True, help="suite JSON")
+    sub.add_argument("--backend", choices=["auto", "vllm", "transformers"], default="auto")
+    sub.add_argument("--prompts", type=int, default=32)
+
+    sub = verb("aggregate", aggregate, "build an experiment's table and figure from its scores")
+    sub.add_argument("plan", type=Path)
+    return top
+
+
+def download(options: argparse.Namespace) -> None:
+    from diablo.data import prepare
+
+    where = {"mirror": options.mirror, "cache": options.cache}
+    if options.check:
+        check(options)
+    elif options.out is None or (options.model is None) == (options.dataset is None):
+        raise ValueError("give --out and one of --model and --dataset, or --check EXPERIMENT")
+    elif options.model:
+        prepare.download_model(options.model, options.out, **where)
+    else:
+        prepare.download_dataset(options.dataset, options.out, **where)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Verify every source that some experiments need; ValueError with the list of problems."""
+    import yaml
+
+    from diablo.data.prepare import check_sources
+    from diablo.data.protocol import unknown
+    from diablo.experiments import Config, validate
+    from diablo.planning import resolve
+
+    given = yaml.safe_load(options.config.read_text(encoding="utf-8")) or {}
+    given |= {"scale": options.scale} if options.scale else {}
+    config = validate(Config, given, str(options.config))
+    plan = resolve(config)
+    models: set[str] = set()
+    datasets: set[str] = set()
+    for name in options.check:
+        if name not in plan.tables:
+            raise ValueError(unknown("experiment", name, plan.tables, "--check"))
+        models |= set(plan.models_of(name))
+        datasets |= set(plan.datasets_of(name))
+    problems = check_sources(
+        sorted(models),
+        sorted(datasets),
+        options.mirror or config.mirror,
+        options.cache or config.cache,
+    )
+    if problems:
+        raise ValueError(
+            "\n".join([f"{len(problems)} problem(s) at scale {config.scale}:", *problems])
+        )
+    print(f"all sources of {', '.join(options.check)} are here (scale {config.scale})")
+
+
+def resolve(options: argparse.Namespace) -> None:
+    from diablo.experiments import RunSpec, SuiteSpec, validate
+    from diablo.io import write_json
+
+    value = json.loads(options.json)
+    model = {"run": RunSpec, "suite": SuiteSpec, "plan": None}[options.kind]
+    if model is not None:
+        value = validate(model, value, "--json").model_dump()
+    write_json(options.out, value)
+
+
+def read_spec(path: Path):
+    """The RunSpec in `path`; ValueError if it does not fit or lies in another run's folder."""
+    from diablo.experiments import RunSpec, validate
+    from diablo.io import read_json
+
+    spec = validate(RunSpec, read_json(path), str(path))
+    if path.parent.name != spec.run:
+        raise ValueError(f"{path}: spec of run {spec.run!r} lies in folder {path.parent.name!r}")
+    return spec
+
+
+def read_suite(path: Path):
+    """The SuiteSpec in `path`."""
+    from diablo.experiments import SuiteSpec, validate
+    from diablo.io import read_json
+
+    return validate(SuiteSpec, read_json(path), str(path))
+
+
+def work_folder(run_folder: Path, part: str) -> Path:
+    """Where a resume's files live: outside what Snakemake declares and cleans up."""
+    return run_folder.parent.parent / ".work" / run_folder.name / part
+
+
+def finetune(options: argparse.Namespace) -> None:
+    from diablo.data.protocol import load_protocol
+    from diablo.training import finetune as run
+
+    spec = read_spec(options.spec)
+    folder = options.spec.parent
+    protocol = load_protocol(spec.suite, spec.variant)
+    run(spec, folder, work_folder(folder, "finetune"), protocol, threads=options.threads)
+
+
+def generate(options: argparse.Namespace) -> None:
+    from diablo.generation import generate as run
+
+    spec, suite = read_spec(options.spec), read_suite(options.suite)
+    folder = options.spec.parent
+    run(
+        spec,
+        suite,
+        folder,
+        folder / "generations" / f"{suite.suite}.jsonl",
+        work_folder(folder, f"generate-{suite.suite}"),
+        backend=options.backend,
+        batch_size=options.batch_size,
+        threads=options.threads,
+    )
+
+
+def score(options: argparse.Namespace) -> None:
+    from diablo.scoring import score as run
+
+    spec, suite = read_spec(options.spec), read_suite(options.suite)
+    folder = options.spec.parent
+    generations = folder / "generations" / f"{suite.suite}.jsonl"
+    run(spec, suite, generations, folder / "scores" / f"{suite.suite}.json")
+
+
+def audit(options: argparse.Namespace) -> None:
+    from diablo.analysis.audit import audit as run
+
+    spec, suite = read_spec(options.spec), read_suite(options.suite)
+    out = options.spec.parent / "audit" / f"{suite.suite}.json"
+    run(spec, suite, out, prompts=options.prompts, backend=options.backend)
+
+
+def aggregate(options: argparse.Namespace) -> None:
+    from diablo.tables import aggregate as run
+
+    run(options.plan)

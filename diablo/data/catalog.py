@@ -1,0 +1,202 @@
+"""The catalogue: every model and data set, from where, pinned (`workflow/catalog.yaml`).
+
+A source is `pypi` (a file inside an installed package), `github` (commit + path), `hf` (repository +
+revision + file patterns) or `generated` (package + version + seed). Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, Field, model_validator
+
+from diablo.data.protocol import unknown
+from diablo.experiments import WORKFLOW, Strict, validate
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+Repository = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+
+
+def _inside(path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ValueError("must stay inside its folder: no leading slash, no '..'")
+    return path
+
+
+Inside = Annotated[str, Field(min_length=1), AfterValidator(_inside)]
+
+
+class PypiSource(Strict):
+    """A file that ships inside a package of the lock file."""
+
+    kind: Literal["pypi"]
+    package: str = Field(description="name on the package index")
+    version: str
+    module: str = Field(description="import name of the package")
+    path: Inside
+    sha256: Sha256
+    bytes: int = Field(gt=0)
+
+    @property
+    def name(self) -> str:
+        return f"{self.package}=={self.version}: {self.path}"
+
+
+class GithubSource(Strict):
+    """A file of a GitHub repository at one commit."""
+
+    kind: Literal["github"]
+    repo: Repository
+    commit: Commit
+    path: Inside
+    sha256: Sha256 | Literal["unknown"] = Field(
+        description="`unknown` is said plainly: recorded at the first download, checked afterwards"
+    )
+    bytes: int | None = Field(None, gt=0)
+    part: str = Field(pattern=r"^[\w-]+/(train|test)$", description="TASK/train or TASK/test")
+    format: str = Field(description="how the file is read, a name in diablo.data.formats.READERS")
+
+    @property
+    def location(self) -> Path:
+        """Path inside a mirror or the cache."""
+        return Path("github", self.repo, self.commit, self.path)
+
+    @property
+    def name(self) -> str:
+        return str(self.location)
+
+
+class HfSource(Strict):
+    """Files of a model repository on the Hugging Face Hub."""
+
+    kind: Literal["hf"]
+    repo: Repository
+    revision: str = Field(description="commit hash, or a branch with `unpinned: true`")
+    unpinned: bool = False
+    files: list[str] = Field(min_length=1, description="patterns of the files that are needed")
+
+    @model_validator(mode="after")
+    def _pinned(self) -> HfSource:
+        is_commit = len(self.revision) == 40 and set(self.revision) <= set("0123456789abcdef")
+        if is_commit == self.unpinned:
+            raise ValueError(
+                f"revision {self.revision!r} of {self.repo}: give the 40-digit commit hash"
+                + (", without `unpinned`" if is_commit else ", or say `unpinned: true`")
+            )
+        return self
+
+    @property
+    def location(self) -> Path:
+        """Folder inside a mirror or the cache."""
+        return Path("hf", self.repo, self.revision)
+
+    @property
+    def name(self) -> str:
+        return str(self.location)
+
+
+class GeneratedSource(Strict):
+    """Problems made by a seeded generator of an installed package."""
+
+    kind: Literal["generated"]
+    package: str
+    version: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.package}=={self.version}, seed {self.seed}"
+
+
+FileSource = PypiSource | GithubSource
+Source = Annotated[
+    PypiSource | GithubSource | HfSource | GeneratedSource, Field(discriminator="kind")
+]
+
+
+class Shapes(Strict):
+    """Widths of a Llama-like model, enough to count adapter parameters without torch."""
+
+    layers: int = Field(gt=0)
+    hidden: int = Field(gt=0)
+    kv: int = Field(gt=0, description="width of the key and value projections")
+    ffn: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    vocab: int = Field(gt=0)
+    base_parameters: int = Field(gt=0)
+
+
+class Greedy(Strict):
+    """A known greedy continuation: proof that a converted model still computes the same."""
+
+    prompt: str
+    continuation: str
+    tokens: int = Field(gt=0)
+
+
+class Model(Strict):
+    """One model: `builder` says how it becomes a plain Hugging Face folder."""
+
+    title: str
+    kind: Literal["causal", "seq2seq"]
+    builder: Literal["gguf", "hf"]
+    gated: bool = False
+    sources: list[Source] = Field(min_length=1, max_length=1)
+    shapes: Shapes
+    greedy: Greedy | None = None
+    licence: str
+
+    @model_validator(mode="after")
+    def _fits(self) -> Model:
+        kind = {"gguf": "pypi", "hf": "hf"}[self.builder]
+        if self.sources[0].kind != kind:
+            raise ValueError(f"builder {self.builder} needs a source of kind {kind}")
+        if self.builder == "gguf" and self.greedy is None:
+            raise ValueError("builder gguf needs `greedy`: a conversion is checked by it")
+        return self
+
+
+class Dataset(Strict):
+    """One data set: `builder` and `options` say how it becomes train.jsonl and test.jsonl."""
+
+    title: str
+    stand_in: str | None = Field(description="what it stands in for and what it is, or null")
+    builder: str = Field(description="a name in diablo.data.prepare.BUILDERS")
+    options: dict[str, Any] = {}
+    sources: list[Source] = Field(min_length=1)
+    licence: str
+
+
+class Catalog(Strict):
+    """All models and data sets by name."""
+
+    models: dict[str, Model]
+    datasets: dict[str, Dataset]
+
+    def model(self, name: str) -> Model:
+        """The model called `name`; ValueError names the nearest valid one."""
+        if name not in self.models:
+            raise ValueError(unknown("model", name, self.models, "workflow/catalog.yaml"))
+        return self.models[name]
+
+    def dataset(self, name: str) -> Dataset:
+        """The data set called `name`; ValueError names the nearest valid one."""
+        if name not in self.datasets:
+            raise ValueError(unknown("data set", name, self.datasets, "workflow/catalog.yaml"))
+        return self.datasets[name]
+
+
+def load_catalog(path: str | Path = WORKFLOW / "catalog.yaml") -> Catalog:
+    """Read and validate the catalogue.
+
+    Raises:
+        ValueError: names the file, each bad key with its value, and the nearest valid key.
+    """
+    try:
+        declared = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML ({error})") from None
+    return validate(Catalog, declared, str(path))

@@ -1,0 +1,71 @@
+"""From a record to token ids, for training and for evaluation, by one protocol.
+
+This module does not import torch; it needs only a Hugging Face tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from diablo.data.protocol import Protocol, unknown
+
+#: The label of a token that has no loss (torch's default `ignore_index`).
+IGNORE = -100
+
+
+def prompt_ids(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a framed prompt: special tokens as the tokenizer adds them, but no final EOS.
+
+    Training ("separate") and evaluation both go through here, so equal text gives equal ids.
+    """
+    ids = list(tokenizer(text)["input_ids"])
+    # T5's tokenizer ends every text with EOS; Llama's does not.
+    if ids and ids[-1] == tokenizer.eos_token_id and _adds_eos(tokenizer):
+        ids.pop()
+    return ids
+
+
+def encode_prompt(tokenizer: Any, protocol: Protocol, record: Mapping[str, Any]) -> list[int]:
+    """Token ids of the prompt that the model is given when it is evaluated on `record`."""
+    return prompt_ids(tokenizer, protocol.prompt_for_evaluation(record))
+
+
+def encode_example(
+    tokenizer: Any, protocol: Protocol, record: Mapping[str, Any], max_length: int
+) -> dict[str, list[int]]:
+    """Token ids and labels of a training example, cut on the right to `max_length` tokens.
+
+    EOS is appended if the protocol says so and there is room for it. Labels are -100 where no loss
+    is taken; where truncation leaves a label nowhere (`has_labels` is false), the caller drops the
+    example and counts it.
+
+    Returns:
+        `input_ids` and `labels`, of equal length, at most `max_length`.
+    """
+    prompt, response = protocol.prompt_for_training(record), protocol.target(record)
+    start = prompt_ids(tokenizer, prompt)
+    if protocol.tokenize == "separate":
+        ids = start + list(tokenizer(response, add_special_tokens=False)["input_ids"])
+    elif protocol.tokenize == "joint":
+        # As the released code does: a token that spans the border counts as prompt.
+        ids = prompt_ids(tokenizer, prompt + response)
+    else:
+        raise ValueError(
+            unknown("tokenize", protocol.tokenize, ("separate", "joint"), protocol.suite)
+        )
+    ids = ids[:max_length]
+    if protocol.append_eos and len(ids) < max_length and ids[-1:] != [tokenizer.eos_token_id]:
+        ids.append(tokenizer.eos_token_id)
+    masked = min(len(start), len(ids)) if protocol.mask_prompt else 0
+    return {"input_ids": ids, "labels": [IGNORE] * masked + ids[masked:]}
+
+
+def has_labels(encoded: Mapping[str, list[int]]) -> bool:
+    """Whether a causal model can learn from the example (its first token is never predicted)."""
+    return any(label != IGNORE for label in encoded["labels"][1:])
+
+
+def _adds_eos(tokenizer: Any) -> bool:
+    """Whether the tokenizer itself ends every text with EOS."""
+    return tokenizer("")["input_ids"][-1:] == [tokenizer.eos_token_id]

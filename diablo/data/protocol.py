@@ -1,0 +1,118 @@
+"""The protocol: one object used by training AND evaluation.
+
+It says how a prompt is framed, where the loss is taken, how a sequence is truncated, how text is
+decoded and how the answer is read back. The declarations are data (`protocols/<suite>.yaml`); the
+variants are `paper`, `released` (the authors' code) and `peer` (the repositories of the baselines).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FOLDER = Path(__file__).with_name("protocols")
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How completions are made. `num_beams=1` is greedy decoding; sampling is not used here."""
+
+    num_beams: int = 1
+    max_new_tokens: int = 32
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop", tuple(self.stop))
+        if self.num_beams < 1 or self.max_new_tokens < 1:
+            raise ValueError(
+                f"num_beams={self.num_beams}, max_new_tokens={self.max_new_tokens}: "
+                "both must be at least 1"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """One variant of one suite's protocol; see `protocols/<suite>.yaml` for the fields' values."""
+
+    suite: str
+    variant: str
+    describe: str
+    train_prompt: str
+    eval_prompt: str
+    response: str
+    tokenize: str
+    mask_prompt: bool
+    append_eos: bool
+    max_length: int
+    decoding: Decoding
+    extraction: Mapping[str, Any]
+    labels: Mapping[str, tuple[str, ...]]
+    metric: str
+    unstated: tuple[str, ...]
+
+    def prompt_for_training(self, record: Mapping[str, Any]) -> str:
+        """The framed prompt of a training record (keys `instruction`, ...)."""
+        return self.train_prompt.format_map(record)
+
+    def prompt_for_evaluation(self, record: Mapping[str, Any]) -> str:
+        """The framed prompt that the model is given when it is evaluated."""
+        return self.eval_prompt.format_map(record)
+
+    def target(self, record: Mapping[str, Any]) -> str:
+        """The text to be learnt (without the end-of-sequence token)."""
+        return self.response.format_map(record)
+
+    def extract(self, task: str, prompt: str, completion: str) -> str | None:
+        """Read the answer's label from a completion; None where there is none.
+
+        Raises:
+            ValueError: if the protocol has no labels for `task`.
+        """
+        if task not in self.labels:
+            raise ValueError(unknown("task", task, self.labels, f"protocol {self.suite!r}"))
+        text = completion
+        if self.extraction["text"] == "prompt+completion":
+            text = prompt + completion
+        if self.extraction["after"]:
+            text = text.split(self.extraction["after"])[-1]
+        match = re.search("|".join(map(re.escape, self.labels[task])), text)
+        return match.group() if match else None
+
+
+def unknown(kind: str, name: object, valid: Any, where: str) -> str:
+    """Message for an unknown name: what, where, and the nearest valid one."""
+    names = sorted(map(str, valid))
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{where}: unknown {kind} {str(name)!r}; {hint}valid: {', '.join(names)}"
+
+
+@functools.cache
+def load_protocol(suite: str, variant: str) -> Protocol:
+    """The protocol of `suite` in one variant.
+
+    Raises:
+        ValueError: if the suite or the variant is not declared.
+    """
+    path = FOLDER / f"{suite}.yaml"
+    if not path.is_file():
+        suites = [file.stem for file in FOLDER.glob("*.yaml")]
+        raise ValueError(unknown("suite", suite, suites, "protocols"))
+    declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+    variants = declared["variants"]
+    if variant not in variants:
+        raise ValueError(unknown("protocol variant", variant, variants, str(path)))
+    fields = dict(variants[variant])
+    fields["decoding"] = Decoding(**fields["decoding"])
+    fields["unstated"] = tuple(fields["unstated"])
+    labels = {task: tuple(names) for task, names in declared["labels"].items()}
+    return Protocol(
+        suite=suite, variant=variant, labels=labels, metric=declared["metric"], **fields
+    )

@@ -1,0 +1,8 @@
+"""Completions of evaluation prompts: vLLM and transformers behind one function.
+
+Importing this package does not import torch: scoring and lm-eval take their prompts from it.
+"""
+
+from diablo.generation.run import generate
+
+__all__ = ["generate"]

@@ -1,0 +1,126 @@
+"""The evaluation prompts of a suite: which records are asked, and in which words.
+
+Generation, scoring and the lm-eval tasks all take their prompts from here, so that they cannot
+disagree about the subset or the frame. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diablo.data.protocol import Decoding, Protocol, load_protocol, unknown
+from diablo.io import read_jsonl
+
+FIELDS = ("id", "task", "instruction", "answer")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question: its record in the data file, and as the model sees it (`text`)."""
+
+    text: str
+    record: Mapping[str, Any]
+
+    @property
+    def task(self) -> str:
+        return self.record["task"]
+
+    @property
+    def id(self) -> str:
+        return self.record["id"]
+
+    @property
+    def answer(self) -> str:
+        """The label that counts as correct."""
+        return self.record["answer"]
+
+
+def suite_prompts(suite: Any) -> list[Prompt]:
+    """The prompts of a SuiteSpec, task by task, each task in the order of the data file.
+
+    Raises:
+        ValueError: see `load_prompts`.
+    """
+    protocol = load_protocol(suite.suite, suite.variant)
+    return load_prompts(suite.data_path, protocol, suite.tasks, suite.limit_per_task)
+
+
+def suite_decoding(suite: Any) -> Decoding:
+    """The decoding of a SuiteSpec; ValueError if it has a key that Decoding does not know."""
+    valid = list(Decoding.__dataclass_fields__)
+    for key in suite.decoding:
+        if key not in valid:
+            raise ValueError(unknown("decoding key", key, valid, f"suite {suite.suite!r}"))
+    return Decoding(**suite.decoding)
+
+
+def load_prompts(
+    data_path: str | Path, protocol: Protocol, tasks: Iterable[str], limit: int | None = None
+) -> list[Prompt]:
+    """The prompts of `tasks`, taken from `<data_path>/test.jsonl`.
+
+    Args:
+        data_path: data set folder.
+        protocol: frames the prompts and knows each task's labels.
+        tasks: names of tasks; every one must be in the file.
+        limit: at most so many records of each task (see `subset`); None for all.
+
+    Raises:
+        ValueError: file missing, record incomplete, task unknown or absent, id given twice, or an
+            answer that the protocol could never extract.
+    """
+    path = Path(data_path) / "test.jsonl"
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: no such file; a data set folder holds test.jsonl (one record a line with "
+            f"{', '.join(FIELDS)}): build it with `diablo download`, or correct the path"
+        )
+    by_task: dict[str, list[dict]] = {}
+    for number, record in enumerate(read_jsonl(path), start=1):
+        for field in FIELDS:
+            if field not in record:
+                raise ValueError(f"{path}: record {number} has no {field!r}")
+        by_task.setdefault(record["task"], []).append(record)
+    prompts = []
+    for task in tasks:
+        if task not in protocol.labels:
+            where = f"protocol {protocol.suite!r}"
+            raise ValueError(unknown("task", task, protocol.labels, where))
+        if task not in by_task:
+            raise ValueError(unknown("task", task, by_task, f"{path} (tasks it has)"))
+        _check(path, protocol, task, by_task[task])
+        for record in subset(by_task[task], limit):
+            prompts.append(Prompt(protocol.prompt_for_evaluation(record), record))
+    return prompts
+
+
+def subset(records: list[dict], limit: int | None) -> list[dict]:
+    """The first `limit` records by SHA-256 of their id, in the order of `records`.
+
+    The choice depends on nothing but the ids: the same on every machine, and a smaller limit
+    chooses a part of what a larger one chooses.
+    """
+    if limit is None or limit >= len(records):
+        return records
+    ranked = sorted(record["id"] for record in records)
+    ranked.sort(key=lambda name: hashlib.sha256(name.encode("utf-8")).hexdigest())
+    chosen = set(ranked[:limit])
+    return [record for record in records if record["id"] in chosen]
+
+
+def _check(path: Path, protocol: Protocol, task: str, records: list[dict]) -> None:
+    twice = [name for name, n in Counter(record["id"] for record in records).items() if n > 1]
+    if twice:
+        raise ValueError(f"{path}: task {task!r} has id {twice[0]!r} more than once")
+    labels = protocol.labels[task]
+    for record in records:
+        if record["answer"] not in labels:
+            raise ValueError(
+                f"{path}: {task} {record['id']!r}: answer {record['answer']!r} is not one of the "
+                f"labels that protocol {protocol.suite!r} reads ({', '.join(labels)})"
+            )

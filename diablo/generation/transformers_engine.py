@@ -1,0 +1,100 @@
+"""The `transformers` backend: a model in memory, `model.generate`, left padding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from diablo.data.protocol import Decoding
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+NAME = "transformers"
+
+#: Padded prompt tokens plus new tokens of one batch, all beams counted: bounds the memory.
+TOKEN_BUDGET = {"cpu": 6144, "cuda": 131072}
+
+
+def batches(
+    lengths: list[int], decoding: Decoding, device: str, batch_size: int | None = None
+) -> list[list[int]]:
+    """Group prompts of like length; longest first, so that running out of memory shows at once.
+
+    Args:
+        lengths: prompt lengths in tokens.
+        decoding: its beams and new tokens count against the budget.
+        device: "cpu" or "cuda".
+        batch_size: prompts a batch; None fills `TOKEN_BUDGET`.
+
+    Returns:
+        Indices into `lengths`, batch by batch. It depends only on the lengths: equal ones keep
+        their order.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    grouped: list[list[int]] = []
+    for index in order:
+        if grouped:
+            longest = lengths[grouped[-1][0]]
+            each = (longest + decoding.max_new_tokens) * decoding.num_beams
+            room = batch_size or max(1, TOKEN_BUDGET[device] // each)
+            if len(grouped[-1]) < room:
+                grouped[-1].append(index)
+                continue
+        grouped.append([index])
+    return grouped
+
+
+class TransformersEngine:
+    """Decodes batches of token ids with `model.generate`.
+
+    Args:
+        model: a causal model in evaluation mode, on its device.
+        tokenizer: for stop strings only.
+        decoding: beams, new tokens, stop strings.
+        eos: ids that end a sequence; the first also pads finished ones.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Any, decoding: Decoding, eos: list[int]):
+        from transformers import GenerationConfig
+
+        self.model = model
+        self.eos = eos
+        # Ours replaces the model's own: a model's default (sampling, a repetition penalty) would
+        # otherwise fill in whatever is left unset here.
+        model.generation_config = GenerationConfig(
+            do_sample=False,
+            num_beams=decoding.num_beams,
+            max_new_tokens=decoding.max_new_tokens,
+            eos_token_id=eos,
+            pad_token_id=eos[0],
+        )
+        self._options: dict[str, Any] = {}
+        if decoding.stop and decoding.num_beams == 1:
+            # An early end only: the text is cut at the stop string by the caller.
+            self._options = {"stop_strings": list(decoding.stop), "tokenizer": tokenizer}
+
+    def complete(self, prompts: list[list[int]]) -> list[list[int]]:
+        """Token ids that follow each prompt, without the end-of-sequence id."""
+        import torch
+
+        width = max(map(len, prompts))
+        ids = torch.full((len(prompts), width), self.eos[0])
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        device = self.model.device
+        with torch.inference_mode():
+            out = self.model.generate(
+                input_ids=ids.to(device), attention_mask=mask.to(device), **self._options
+            )
+        return [until_eos(row, self.eos) for row in out[:, width:].tolist()]
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+def until_eos(ids: list[int], eos: list[int]) -> list[int]:
+    """`ids` up to the first id of `eos`, which is left out."""
+    ends = [place for place, token in enumerate(ids) if token in eos]
+    return ids[: ends[0]] if ends else ids

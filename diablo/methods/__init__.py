@@ -1,0 +1,180 @@
+"""How a model is fine-tuned: the registry of methods, one file each.
+
+The registry is free of torch, because the workflow counts parameters while it plans; a method's own
+file is imported when its model is built. Such a file has three functions:
+
+    prepare(model, spec, work_folder=None) -> model     ready to train: what trains has requires_grad
+    save(model, folder) -> None                         the trained model's artifact, into `folder`
+    load(base_model, folder) -> model                   the artifact merged, as a plain model
+
+The paper's further methods (smt, lora-ga, lori, qlora, loftq) have no entry until they have a file.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+from diablo.data.protocol import unknown
+from diablo.shapes import Width, diablo_parameters, lora_parameters
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+#: (widths, num_blocks, rank, base_parameters) -> trainable parameters
+Count = Callable[[Sequence[Width], int, int, int], int]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One fine-tuning method.
+
+    Attributes:
+        needs: settings of a spec that must be given, such as `rank`.
+        artifact: what a run leaves behind: nothing, a PEFT adapter or a whole model.
+        module: file in this package with `prepare`, `save` and `load`.
+    """
+
+    name: str
+    title: str
+    module: str
+    needs: tuple[str, ...]
+    artifact: Literal["none", "adapter", "model"]
+    count: Count
+
+    def parameters(
+        self,
+        widths: Sequence[Width],
+        *,
+        num_blocks: int | None = None,
+        rank: int | None = None,
+        base_parameters: int = 0,
+    ) -> int:
+        """Trainable parameters, from the (input, output) widths of the targeted linear layers.
+
+        Raises:
+            ValueError: if a setting that the count depends on is missing.
+        """
+        for name, value in (("num_blocks", num_blocks), ("rank", rank)):
+            if name in self.needs and value is None:
+                raise ValueError(f"method {self.name!r} needs {name}, but it is not given")
+        return self.count(widths, num_blocks or 0, rank or 0, base_parameters)
+
+    def check(self, spec: Any) -> None:
+        """ValueError naming the run and the setting if `spec` lacks what the method needs."""
+        for name in self.needs:
+            if not getattr(spec, name):
+                raise ValueError(
+                    f"run {spec.run}: method {self.name!r} needs {name!r}, but it is "
+                    f"{getattr(spec, name)!r}; give it to the row of the experiment's YAML"
+                )
+
+    def prepare(
+        self, model: PreTrainedModel, spec: Any, work_folder: Path | None = None
+    ) -> torch.nn.Module:
+        """Make `model` (on its device) trainable by this method.
+
+        Args:
+            work_folder: where an initialisation that must survive a restart is kept.
+        """
+        self.check(spec)
+        return self._functions().prepare(model, spec, work_folder)
+
+    def save(self, model: torch.nn.Module, folder: Path) -> None:
+        """Write the artifact of a trained model into `folder` (made if need be)."""
+        self._functions().save(model, folder)
+
+    def load(self, base_model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+        """The base model with the artifact in `folder` merged in; `base_model` is used up."""
+        return self._functions().load(base_model, folder)
+
+    def _functions(self) -> ModuleType:
+        return importlib.import_module(f"diablo.methods.{self.module}")
+
+
+def _none(widths: Sequence[Width], num_blocks: int, rank: int, base: int) -> int:
+    return 0
+
+
+def _all(widths: Sequence[Width], num_blocks: int, rank: int, base: int) -> int:
+    return base
+
+
+def _factors(widths: Sequence[Width], num_blocks: int, rank: int, base: int) -> int:
+    return lora_parameters(list(widths), rank)
+
+
+def _factors_and_magnitudes(widths: Sequence[Width], num_blocks: int, rank: int, base: int) -> int:
+    return lora_parameters(list(widths), rank) + sum(m2 for _, m2 in widths)
+
+
+def _blocks(widths: Sequence[Width], num_blocks: int, rank: int, base: int) -> int:
+    return diablo_parameters(list(widths), num_blocks)
+
+
+_ALL = (
+    Method("zero-shot", "Zero-shot", "zero_shot", (), "none", _none),
+    Method("full", "Full fine-tuning", "full", (), "model", _all),
+    Method("lora", "LoRA", "lora", ("modules", "rank", "alpha"), "adapter", _factors),
+    Method(
+        "dora", "DoRA", "dora", ("modules", "rank", "alpha"), "adapter", _factors_and_magnitudes
+    ),
+    Method("pissa", "PiSSA", "pissa", ("modules", "rank"), "adapter", _factors),
+    Method("milora", "MiLoRA", "milora", ("modules", "rank"), "adapter", _factors),
+    Method("diablo", "DiaBlo", "diablo_blocks", ("modules", "num_blocks"), "adapter", _blocks),
+)
+
+#: The methods that are implemented, by name.
+METHODS: dict[str, Method] = {method.name: method for method in _ALL}
+
+
+def get_method(name: str) -> Method:
+    """The method `name`; ValueError with the nearest valid name if there is none."""
+    if name not in METHODS:
+        raise ValueError(unknown("method", name, METHODS, "diablo.methods"))
+    return METHODS[name]
+
+
+def load_base(model_path: str, device: str, dtype: torch.dtype) -> PreTrainedModel:
+    """The causal language model in a folder, on its device.
+
+    Raises:
+        ValueError: if there is no such folder.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if not Path(model_path).is_dir():
+        raise ValueError(
+            f"model folder {model_path!r} does not exist; build it with `diablo download --model`"
+        )
+    return AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype).to(device)
+
+
+def load_for_inference(
+    spec: Any, adapter: str | Path, device: str = "cpu", dtype: str | torch.dtype = "float32"
+) -> PreTrainedModel:
+    """A run's model for generation: the base model with the artifact merged into its weights.
+
+    Args:
+        adapter: the run's adapter folder (`results/<scale>/runs/<run>/adapter`).
+        dtype: type of the weights, which is also the type that the merge is rounded to.
+
+    Raises:
+        ValueError: if the base model or the artifact is not there.
+    """
+    import torch
+
+    method = get_method(spec.method)
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    if not Path(adapter).is_dir():
+        raise ValueError(f"run {spec.run}: no adapter in {adapter}; run `diablo finetune` first")
+    if method.artifact == "model":
+        model = load_base(str(adapter), device, dtype)
+    else:
+        model = method.load(load_base(spec.model_path, device, dtype), Path(adapter))
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,33 @@
+"""LoRA (Hu et al. 2021): W + (alpha / r) B A, A random, B zero. PEFT's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peft import LoraConfig
+
+from .adapters import load, save, wrap
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+__all__ = ["config", "load", "prepare", "save"]
+
+
+def config(spec: Any, **changes: Any) -> LoraConfig:
+    """PEFT's settings for a run; `changes` are those of a variant of LoRA."""
+    settings: dict[str, Any] = {
+        "r": spec.rank,
+        "lora_alpha": spec.alpha,
+        "lora_dropout": spec.dropout,
+        "target_modules": list(spec.modules),
+        "task_type": "CAUSAL_LM",
+    }
+    return LoraConfig(**{**settings, **changes})
+
+
+def prepare(model: PreTrainedModel, spec: Any, work_folder: Path | None = None) -> PeftModel:
+    """Add LoRA to the targeted layers."""
+    return wrap(model, config(spec), spec)

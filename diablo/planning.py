@@ -1,0 +1,136 @@
+"""From experiment × scale × config to runs, suites and a plan of every row, without torch.
+
+`resolve` is what the workflow calls while it parses: every mistake a user can make in the YAML or
+on the command line is refused here, before any job starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diablo.data.catalog import load_catalog
+from diablo.data.protocol import unknown
+from diablo.experiments import (
+    WORKFLOW,
+    Config,
+    Experiment,
+    Group,
+    Row,
+    RunSpec,
+    SuiteSpec,
+    load_experiment,
+    load_scale,
+)
+from diablo.io import sha256_json
+from diablo.resolver import Resolver
+
+
+@dataclass
+class Plan:
+    """All that the workflow needs to know: runs and suites by name, and each table's rows."""
+
+    runs: dict[str, RunSpec] = field(default_factory=dict)
+    suites: dict[str, SuiteSpec] = field(default_factory=dict)
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Hash of each data set's declaration: a changed source rebuilds what depends on it.
+    dataset_digests: dict[str, str] = field(default_factory=dict)
+
+    def runs_of(self, table: str) -> list[str]:
+        """Names of the runs that `table` needs, in order, each once."""
+        rows = [row for group in self.tables[table]["groups"] for row in group["rows"]]
+        return list(dict.fromkeys(run["run"] for row in rows for run in row["runs"]))
+
+    def models_of(self, table: str) -> list[str]:
+        """Catalogue names of the models that `table` needs."""
+        return sorted({self.runs[run].model for run in self.runs_of(table)})
+
+    def datasets_of(self, table: str) -> list[str]:
+        """Catalogue names of the data sets that `table` needs, for training and evaluation."""
+        specs = [self.runs[run] for run in self.runs_of(table)]
+        suites = {self.suites[f"{spec.suite}-{spec.variant}"].dataset for spec in specs}
+        return sorted(suites | {spec.dataset for spec in specs if spec.dataset})
+
+
+def experiment_names(folder: Path = WORKFLOW / "experiments") -> list[str]:
+    """Names of all declared experiments."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def resolve(config: Config, workflow: Path = WORKFLOW) -> Plan:
+    """Resolve every experiment at the config's scale.
+
+    Raises:
+        ValueError: on any unknown name or impossible setting; the message says where and what.
+    """
+    scale = load_scale(config.scale, workflow / "scales")
+    catalog = load_catalog(workflow / "catalog.yaml")
+    experiments = [
+        load_experiment(name, workflow / "experiments")
+        for name in experiment_names(workflow / "experiments")
+    ]
+    rows = RowFilter.build(config, experiments)
+    plan = Plan()
+    for experiment in experiments:
+        resolver = Resolver(config, scale, catalog, experiment, rows, plan)
+        table = resolver.table()
+        mark_repeats(table["groups"])
+        plan.tables[experiment.name] = table
+    plan.dataset_digests = {
+        name: sha256_json(dataset.model_dump(mode="json"))
+        for name, dataset in catalog.datasets.items()
+    }
+    return plan
+
+
+@dataclass(frozen=True)
+class RowFilter:
+    """Which rows are run.
+
+    `only` keeps a row if its group is named (or no group is) and its method or slug is named (or
+    none is); `skip` then drops what it names.
+    """
+
+    only: frozenset[str]
+    skip: frozenset[str]
+    groups: frozenset[str]
+
+    @classmethod
+    def build(cls, config: Config, experiments: list[Experiment]) -> RowFilter:
+        """The config's filter; ValueError if a word names no row, method or group."""
+        groups = {group.model for experiment in experiments for group in experiment.groups}
+        rows = [row for e in experiments for group in e.groups for row in group.rows]
+        valid = groups | {row.method for row in rows} | {row.slug for row in rows}
+        for key in ("only", "skip"):
+            for word in getattr(config.filters, key):
+                if word not in valid:
+                    raise ValueError(unknown("row, method or group", word, valid, f"filters.{key}"))
+        filters = config.filters
+        return cls(frozenset(filters.only), frozenset(filters.skip), frozenset(groups))
+
+    def keeps(self, group: Group, row: Row) -> bool:
+        """Whether this row is run."""
+        names = {row.method, row.slug}
+        groups, rows = self.only & self.groups, self.only - self.groups
+        kept = (not groups or group.model in groups) and (not rows or bool(names & rows))
+        return kept and not self.skip & (names | {group.model})
+
+
+def mark_repeats(groups: list[dict[str, Any]]) -> None:
+    """Say `same run as ...` in rows whose runs an earlier row has already."""
+    first: dict[tuple[str, ...], str] = {}
+    for group in groups:
+        for row in group["rows"]:
+            key = tuple(run["run"] for run in row["runs"])
+            if key and (same := first.setdefault(key, row_name(group, row))) != row_name(
+                group, row
+            ):
+                row["same_as"] = same
+
+
+def row_name(group: dict[str, Any], row: dict[str, Any]) -> str:
+    """A row's name outside its group, such as `Llama2-7B / LoRA r=32`."""
+    setting = f" N={row['num_blocks']}" if row["num_blocks"] else ""
+    setting = setting or (f" r={row['rank']}" if row["rank"] else "")
+    return f"{group['label']} / {row['label']}{setting}"

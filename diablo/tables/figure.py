@@ -1,0 +1,249 @@
+"""Bar charts of a table: reproduced numbers with intervals, reported ones as marks of their own."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.transforms import blended_transform_factory
+
+from diablo.io import atomic_path, write_text
+from diablo.tables import words
+from diablo.tables.collect import Cell, Row, Table
+from diablo.tables.ranking import UNRANKED
+from diablo.tables.render import number, tidy
+
+STYLE = Path(__file__).with_name("style.mplstyle")
+SHOWN = "in percent, bars computed here with 95 % intervals, diamonds reported by the paper"
+
+DIABLO, BASELINE, END, PAPER = "#0072b2", "#9ec5dd", "#e3e6ea", "#d55e00"
+EDGE, SOFT = "#1b1f24", "#57606a"
+DIAMOND: dict[str, Any] = {
+    "marker": "D",
+    "color": PAPER,
+    "markeredgecolor": EDGE,
+    "markersize": 5.5,
+}
+HEAD = 0.75  # inches
+ROW_HEIGHT = 0.27  # inches
+GAP = 0.55  # inches between panels, for their titles
+WIDTH = 10.0  # inches
+
+
+def draw(table: Table, folder: Path) -> dict[str, str]:
+    """Write a table's figures and their data into `folder`; return their captions by file name.
+
+    `<name>` shows the averages, one panel per group (left out where the experiment has none), and
+    `<name>-tasks` each task, one panel per task; each as .png, .svg and .csv.
+    """
+    name = table.plan["name"]
+    captions = {}
+    with matplotlib.style.context(STYLE):
+        if "avg" in table.columns:
+            captions[name] = words.caption(table, f"average accuracy {SHOWN}")
+            _write(_averages(table), table, ["avg"], folder / name, captions[name])
+        tasks = list(table.plan["columns"])
+        captions[f"{name}-tasks"] = words.caption(table, f"accuracy on each task {SHOWN}")
+        _write(
+            _tasks(table, tasks), table, tasks, folder / f"{name}-tasks", captions[f"{name}-tasks"]
+        )
+    return captions
+
+
+def _write(figure: Figure, table: Table, keys: Sequence[str], stem: Path, caption: str) -> None:
+    frame = tidy(table)
+    shown = frame[frame["column"].isin(keys)].to_csv(index=False, lineterminator="\n")
+    write_text(stem.with_name(f"{stem.name}.csv"), shown)
+    metadata: dict[str, Any] = {"Title": table.heading, "Description": caption}
+    with atomic_path(stem.with_name(f"{stem.name}.png")) as temporary:
+        figure.savefig(temporary, metadata=metadata)
+    with atomic_path(stem.with_name(f"{stem.name}.svg")) as temporary:
+        # Without a date: the same input gives the same bytes.
+        figure.savefig(temporary, metadata=metadata | {"Date": None})
+
+
+def _averages(table: Table) -> Figure:
+    """One panel per group, rows of the paper from top to bottom, numbers written at the right."""
+    heights = [len(group.rows) for group in table.groups]
+    panels = sum(heights) * ROW_HEIGHT + GAP * (len(heights) - 1)
+    figure = _canvas(table, panels)
+    axes = figure.subplots(
+        len(heights),
+        1,
+        sharex=True,
+        squeeze=False,
+        # Matplotlib measures the gap in mean panel heights.
+        gridspec_kw={
+            "height_ratios": heights,
+            "hspace": GAP * len(heights) / (ROW_HEIGHT * sum(heights)),
+        },
+    )[:, 0]
+    for ax, group in zip(axes, table.groups, strict=True):
+        _panel(ax, [(row.name, row) for row in group.rows], "avg")
+        for y, row in enumerate(group.rows):
+            _note(ax, y, row)
+        ax.set_title(f"paper: {group.label}  |  {table.here_label(group)}")
+    axes[-1].set_xlabel(f"{table.columns['avg']}, %")
+    longest = max(len(row.name) for _, row in table.rows)
+    legend = _legend(table, [row for _, row in table.rows], "paper's model")
+    _frame(figure, table, legend, left=_label_width(longest), right=2.6)
+    return figure
+
+
+def _tasks(table: Table, keys: Sequence[str]) -> Figure:
+    """One panel per task with every distinct run; rows that were not run are left to the table."""
+    shown = [
+        (words.row_name(table, group, row), row)
+        for group, row in table.rows
+        if row.runs and not row.plan["same_as"]
+    ]
+    labels = {group.label for group, row in table.rows if any(row is one for _, one in shown)}
+    if len(labels) == 1:
+        shown = [(row.name, row) for _, row in shown]
+    columns = min(4, len(keys))
+    lines = -(-len(keys) // columns)
+    height = max(len(shown), 2) * ROW_HEIGHT
+    figure = _canvas(table, lines * height + GAP * (lines - 1))
+    grid = figure.subplots(
+        lines,
+        columns,
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        gridspec_kw={"hspace": GAP / height, "wspace": 0.14},
+    )
+    for ax in grid.flat[len(keys) :]:
+        ax.set_visible(False)
+    for ax, key in zip(grid.flat, keys, strict=False):
+        _panel(ax, shown, key)
+        n = table.examples(key)
+        ax.set_title(table.columns[key] + (f" (n = {n})" if n else ""))
+    for ax in grid[-1]:
+        ax.set_xlabel("%")
+    longest = max((len(name) for name, _ in shown), default=0)
+    legend = _legend(table, [row for _, row in shown], ", ".join(sorted(labels)))
+    _frame(figure, table, legend, left=_label_width(longest), right=0.25)
+    return figure
+
+
+def _label_width(characters: int) -> float:
+    """Inches that a row's name of so many characters needs beside the axes."""
+    return 0.3 + 0.075 * characters
+
+
+def _panel(ax: Axes, rows: Sequence[tuple[str, Row]], key: str) -> None:
+    """Bars and marks of one column, first row on top."""
+    for y, (_, row) in enumerate(rows):
+        cell = row.cells[key]
+        if cell.estimate is not None:
+            _bar(ax, y, row, cell)
+        if cell.reported is not None:
+            ax.plot(cell.reported, y, clip_on=False, zorder=4, **DIAMOND)
+    ax.set_yticks(range(len(rows)), [name for name, _ in rows])
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_xlim(0, 100)
+
+
+def _bar(ax: Axes, y: int, row: Row, cell: Cell) -> None:
+    assert cell.estimate is not None
+    method, value = row.plan["method"], cell.estimate.value
+    colour = DIABLO if method == "diablo" else END if method in UNRANKED else BASELINE
+    again = bool(row.plan["same_as"])
+    ax.barh(
+        y,
+        value,
+        height=0.66,
+        color="white" if again else colour,
+        edgecolor=colour if again and method not in UNRANKED else SOFT,
+        hatch="////" if again else None,
+        linewidth=0.8,
+    )
+    reach = [[value - cell.estimate.low], [cell.estimate.high - value]]
+    ax.errorbar(value, y, xerr=reach, fmt="none", ecolor=EDGE, capsize=2.5, lw=1.2, zorder=3)
+
+
+def _note(ax: Axes, y: int, row: Row) -> None:
+    """`52.7 [48.6, 56.8]` or the reason why the row has no number, beside the axes."""
+    found = row.cells["avg"].estimate
+    if found is None:
+        text, style = textwrap.shorten(row.status, 44, placeholder=" ..."), "italic"
+    else:
+        text = f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
+        style = "normal"
+        if row.setting_here:
+            text += f", {row.setting_here} here"
+    ax.text(
+        1.015,
+        y,
+        text,
+        transform=blended_transform_factory(ax.transAxes, ax.transData),
+        va="center",
+        fontsize=8,
+        fontstyle=style,
+        color=EDGE if found else SOFT,
+    )
+
+
+def _canvas(table: Table, panels: float) -> Figure:
+    """A figure with room for panels of so many inches, the head and the foot."""
+    return Figure(figsize=(WIDTH, panels + HEAD + _foot_height(table)))
+
+
+def _foot_height(table: Table) -> float:
+    return 0.9 + 0.13 * len(_foot(table))
+
+
+def _foot(table: Table) -> list[str]:
+    """Lines under the panels: the stand-ins, always, and how the numbers were made."""
+    made = f"Decoding: {words.decoding(table.plan['decoding'])}. "
+    made += f"Limits: {words.limits(table.plan['limits'])}."
+    return [
+        line for part in (words.banner(table), made) if part for line in textwrap.wrap(part, 160)
+    ]
+
+
+def _frame(figure: Figure, table: Table, legend: list[Any], left: float, right: float) -> None:
+    """Title, legend and foot, placed in inches so that they never meet the panels."""
+    width, height = figure.get_size_inches()
+    foot = _foot_height(table)
+    figure.subplots_adjust(
+        left=left / width, right=1 - right / width, top=1 - HEAD / height, bottom=foot / height
+    )
+    figure.text(
+        0.15 / width, 1 - 0.12 / height, table.heading, va="top", fontsize=11, fontweight="bold"
+    )
+    figure.legend(
+        handles=legend,
+        loc="lower left",
+        ncols=5,
+        bbox_to_anchor=(0.05 / width, (foot - 0.8) / height),
+        columnspacing=1.2,
+        handletextpad=0.5,
+    )
+    figure.text(0.15 / width, 0.1 / height, "\n".join(_foot(table)), va="bottom", fontsize=7.5)
+
+
+def _legend(table: Table, rows: Sequence[Row], reported_for: str) -> list[Any]:
+    """One entry for every kind of mark that the figure has."""
+    where = "stand-in" if table.plan["stand_ins"] else "same model"
+    drawn = [row for row in rows if row.runs]
+    methods = {row.plan["method"] for row in drawn if not row.plan["same_as"]}
+    entries: list[Any] = []
+    if "diablo" in methods:
+        entries.append(Patch(facecolor=DIABLO, edgecolor=SOFT, label=f"DiaBlo, here ({where})"))
+    if methods - {"diablo", *UNRANKED}:
+        entries.append(Patch(facecolor=BASELINE, edgecolor=SOFT, label=f"others, here ({where})"))
+    if methods & set(UNRANKED):
+        entries.append(Patch(facecolor=END, edgecolor=SOFT, label="full / zero-shot, here"))
+    if any(row.plan["same_as"] for row in drawn):
+        label = "same run as above"
+        entries.append(Patch(facecolor="white", edgecolor=SOFT, hatch="////", label=label))
+    entries.append(Line2D([], [], linestyle="none", label=f"reported, {reported_for}", **DIAMOND))
+    return entries

@@ -1,0 +1,173 @@
+"""Writing a table: CSV for machines, Markdown, HTML and LaTeX for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from diablo.tables import words
+from diablo.tables.collect import Cell, Group, Row, Table
+from diablo.tables.latex import latex_escape
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def tidy(table: Table) -> pd.DataFrame:
+    """One line per row and column, with everything that is known about it.
+
+    Numbers are in percent; missing ones are empty. `used_model`, `stand_in` and
+    `stand_ins` stand on every line, so that no line can be read without them.
+    """
+    records = [
+        _record(table, group, row, key) for group, row in table.rows for key in table.columns
+    ]
+    frame = pd.DataFrame.from_records(records)
+    whole = ["row", "seeds", "n", "params_counted", "params_trained"]
+    return frame.astype(dict.fromkeys(whole, "Int64"))
+
+
+def _record(table: Table, group: Group, row: Row, key: str) -> dict[str, Any]:
+    plan, cell = table.plan, row.cells[key]
+    found = cell.estimate
+    return {
+        "table": plan["name"],
+        "scale": plan["scale"],
+        "protocol": plan["variant"],
+        "group": group.label,
+        "paper_model": group.model,
+        "used_model": group.used_model,
+        "stand_in": bool(plan["stand_ins"]),
+        "stand_ins": "; ".join(plan["stand_ins"]),
+        "row": row.number,
+        "id": row.plan["id"],
+        "method": row.plan["method"],
+        "label": row.plan["label"],
+        "setting_paper": row.setting,
+        "setting_used": row.setting_here or (row.setting if row.runs else ""),
+        "origin": row.plan["origin"],
+        "source": row.plan["source"] or "",
+        "column": key,
+        "column_label": table.columns[key],
+        "reported": cell.reported,
+        "reported_mark": cell.reported_mark or "",
+        "reproduced": found and _rounded(found.value),
+        "low": found and _rounded(found.low),
+        "high": found and _rounded(found.high),
+        "seed_sd": found and _rounded(found.seed_sd),
+        "seeds": found and found.seeds,
+        "n": found and found.n,
+        "difference": _rounded(cell.difference),
+        "reproduced_mark": cell.mark or "",
+        "params_reported": row.plan["params_reported"] or "",
+        "params_counted": row.plan["params_counted"],
+        "params_counted_percent": row.plan["params_counted_percent"],
+        "params_trained": row.trained,
+        "params_trained_percent": _rounded(row.trained_percent),
+        "status": row.status,
+        "runs": " ".join(run.name for run in row.runs),
+        "decoding": words.decoding(plan["decoding"]),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    """Six decimals: more than any sample size supports, without binary fractions' tails."""
+    return None if value is None else round(value, 6)
+
+
+def to_csv(table: Table) -> str:
+    """The tidy table as CSV."""
+    return tidy(table).to_csv(index=False, lineterminator="\n")
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A number as printed, with a true minus sign; empty for None. Never prints -0.0."""
+    if value is None:
+        return ""
+    text = f"{value:.{digits}f}"
+    text = text.lstrip("-") if float(text) == 0 else text
+    return text.replace("-", MINUS)
+
+
+def signed(value: float | None) -> str:
+    """A difference as printed: `+1.2`, `−0.4`, `0.0`."""
+    text = number(value)
+    return f"+{text}" if value is not None and float(f"{value:.1f}") > 0 else text
+
+
+def interval(cell: Cell) -> str:
+    """`[38.1, 44.5]`, with the spread over seeds where there are several."""
+    found = cell.estimate
+    if found is None:
+        return ""
+    text = f"[{number(found.low)}, {number(found.high)}]"
+    if found.seed_sd is None:
+        return text
+    return f"{text} sd {number(found.seed_sd)} over {found.seeds} seeds"
+
+
+def marked(value: float | None, mark: str | None, best: str, second: str) -> str:
+    """A printed number inside the wrapping of its mark (`best` and `second` hold one `{}`)."""
+    return {"best": best, "second": second}.get(mark or "", "{}").format(number(value))
+
+
+def _environment(autoescape: bool = False, **filters: Callable[..., str]) -> jinja2.Environment:
+    """The templates, with the helpers above and a format's own filters."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("diablo.tables"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=autoescape,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"num": number, "signed": signed, "interval": interval, **filters}
+    environment.globals |= {"words": words}
+    return environment
+
+
+def markdown_escape(text: str) -> str:
+    """Text that means itself inside a Markdown table cell."""
+    escaped = "".join("\\" + one if one in "\\|*_<>[]`" else one for one in str(text))
+    return " ".join(escaped.split())
+
+
+def to_markdown(table: Table) -> str:
+    """Markdown with one table per group; a row takes a line each for paper, here and difference."""
+    mark = partial(marked, best="**{}**", second="<u>{}</u>")
+    environment = _environment(esc=markdown_escape, marked=mark)
+    return environment.get_template("table.md.jinja").render(table=table)
+
+
+def to_html(table: Table) -> str:
+    """A self-contained page: no script, no request, readable in grey and on narrow screens."""
+
+    def mark(value: float | None, mark: str | None) -> Markup:
+        return Markup(marked(value, mark, "<strong>{}</strong>", "<u>{}</u>"))
+
+    environment = _environment(autoescape=True, marked=mark)
+    return environment.get_template("table.html.jinja").render(table=table)
+
+
+def to_latex(table: Table) -> str:
+    """One `table` float per group, for `\\input`; needs the packages booktabs and graphicx."""
+
+    def mark(value: float | None, mark: str | None) -> str:
+        text = latex_escape(number(value))
+        return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}"}.get(
+            mark or "", text
+        )
+
+    environment = _environment(esc=latex_escape, marked=mark)
+    return environment.get_template("table.tex.jinja").render(table=table)
+
+
+WRITERS: dict[str, Callable[[Table], str]] = {
+    ".csv": to_csv,
+    ".md": to_markdown,
+    ".html": to_html,
+    ".tex": to_latex,
+}

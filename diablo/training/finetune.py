@@ -1,0 +1,222 @@
+"""The job: one resolved spec in, an adapter with its log and provenance out."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoTokenizer,
+    PreTrainedModel,
+    PrinterCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from diablo.io import atomic_path, read_jsonl, sha256_file, write_jsonl
+from diablo.methods import get_method, load_base
+from diablo.provenance import Provenance
+
+from .checkpoints import Checkpoints, step_of
+from .examples import Encoded, collate, encode, select
+from .steplog import StepLog, publish_log, resume_log
+from .trainer import StepTrainer
+
+#: precision -> (type of frozen weights, autocast flag of TrainingArguments)
+PRECISIONS: dict[str, tuple[torch.dtype, str | None]] = {
+    "fp32": (torch.float32, None),
+    "fp16": (torch.float16, "fp16"),
+    "bf16": (torch.bfloat16, "bf16"),
+    "bf16-pure": (torch.bfloat16, None),
+}
+
+
+def finetune(
+    spec: Any,
+    run_folder: str | Path,
+    work_folder: str | Path,
+    protocol: Any,
+    threads: int | None = None,
+    save_steps: int | None = None,
+) -> None:
+    """Fine-tune one run: writes `adapter/` (with provenance.json) and `log.jsonl` in its folder.
+
+    A run that was killed goes on from its last checkpoint, to the same result.
+
+    Args:
+        spec: the run (`diablo.experiments.RunSpec`, or anything with its attributes).
+        run_folder: holds spec.json.
+        work_folder: this job's own folder for what a restart needs; deleted on success.
+        protocol: how a record becomes tokens and labels (`diablo.data.protocol.Protocol`).
+        threads: CPU threads; None leaves torch's choice.
+        save_steps: optimiser steps between checkpoints; None: every two minutes or so.
+
+    Raises:
+        ValueError: if the spec, the data or the model do not fit; the message names the key or file.
+        FloatingPointError: if a loss or a gradient is not finite.
+    """
+    run_folder, work_folder = Path(run_folder), Path(work_folder)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    method = get_method(spec.method)
+    if method.artifact == "none":
+        return _without_training(spec, run_folder)
+    method.check(spec)
+    dtype, autocast = _precision(spec, device)
+    data = Path(spec.data_path) / "train.jsonl"
+    provenance = Provenance("finetune", [run_folder / "spec.json", data], spec.seed)
+
+    checkpoints = Checkpoints(work_folder, _identity(spec, data), save_steps)
+    log, checkpoint = work_folder / "log.jsonl", checkpoints.last()
+    if not resume_log(log, step_of(checkpoint)):
+        checkpoint = None
+
+    tokenizer = AutoTokenizer.from_pretrained(spec.model_path)
+    records = select(read_jsonl(data), spec.train_limit, spec.seed)
+    encoded = encode(tokenizer, protocol, records, spec.max_length)
+
+    _seed(spec.seed)
+    base = load_base(spec.model_path, device, dtype)
+    base_parameters = count(base)
+    model = method.prepare(base, spec, work_folder)
+    trainer = StepTrainer(
+        model=model,
+        args=_arguments(spec, work_folder, len(encoded.examples), autocast, device),
+        train_dataset=encoded.examples,
+        data_collator=partial(
+            collate, micro_batch_size=spec.micro_batch_size, pad=tokenizer.pad_token_id or 0
+        ),
+        checkpoints=checkpoints,
+    )
+    trainer.remove_callback(PrinterCallback)
+    steps = StepLog(log, trainer.facts)
+    trainer.add_callback(steps)
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+    finally:
+        steps.close()
+
+    lines = publish_log(log, run_folder / "log.jsonl")
+    provenance.add(
+        base_parameters=base_parameters,
+        **_facts(spec, model, encoded, lines),
+        resumed_from_step=step_of(checkpoint),
+        dtype={"weights": str(dtype).removeprefix("torch."), "autocast": autocast},
+    )
+    with atomic_path(run_folder / "adapter") as folder:
+        method.save(model, folder)
+        provenance.write(folder / "provenance.json")
+    checkpoints.delete()
+
+
+def _without_training(spec: Any, run_folder: Path) -> None:
+    """The artifact of a run that trains nothing: provenance and an empty log."""
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    provenance = Provenance("finetune", [run_folder / "spec.json"], spec.seed)
+    with init_empty_weights():
+        base = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(spec.model_path))
+    base.tie_weights()
+    provenance.add(method=spec.method, trainable_parameters=0, base_parameters=count(base))
+    write_jsonl(run_folder / "log.jsonl", [])
+    with atomic_path(run_folder / "adapter") as folder:
+        folder.mkdir()
+        provenance.write(folder / "provenance.json")
+
+
+def count(model: nn.Module, trainable: bool = False) -> int:
+    """Parameters of a model, or those that train; tied ones once."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
+
+
+def _precision(spec: Any, device: str) -> tuple[torch.dtype, str | None]:
+    dtype, autocast = PRECISIONS[spec.precision]
+    if autocast == "fp16" and device == "cpu":
+        raise ValueError(
+            f"run {spec.run}: precision 'fp16' needs a GPU; on a CPU set `precision: bf16` or "
+            "`precision: fp32` in the scale file's settings"
+        )
+    if spec.method == "full" and autocast:
+        dtype = torch.float32  # the weights themselves train
+    return dtype, autocast
+
+
+def _identity(spec: Any, data: Path) -> dict[str, Any]:
+    """What the result follows from; a checkpoint of anything else must not be used."""
+    fields = spec.model_dump() if hasattr(spec, "model_dump") else vars(spec)
+    model = sorted(Path(spec.model_path).glob("*.safetensors"))
+    return {
+        "spec": dict(fields),
+        "data": sha256_file(data),
+        "model": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in model],
+    }
+
+
+def _seed(seed: int) -> None:
+    """Seed everything and ask for deterministic kernels."""
+    set_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # The default would also fill all new memory, to show the use of what was never written.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+def _arguments(
+    spec: Any, output: Path, examples: int, autocast: str | None, device: str
+) -> TrainingArguments:
+    """The spec in Trainer's words. One batch is one optimiser step: see `StepTrainer`."""
+    steps = math.ceil(spec.epochs * math.ceil(examples / spec.batch_size))
+    arguments = TrainingArguments(
+        output_dir=str(output),
+        per_device_train_batch_size=spec.batch_size,
+        max_steps=steps if spec.max_steps is None else min(steps, spec.max_steps),
+        optim="adamw_torch_fused",
+        adam_beta1=0.9,
+        adam_beta2=0.999,
+        adam_epsilon=1e-8,
+        learning_rate=spec.lr,
+        weight_decay=spec.weight_decay,
+        max_grad_norm=spec.max_grad_norm,
+        # transformers' "constant" has no warm-up.
+        lr_scheduler_type="constant_with_warmup" if spec.schedule == "constant" else spec.schedule,
+        warmup_steps=spec.warmup_steps,
+        fp16=autocast == "fp16",
+        bf16=autocast == "bf16",
+        gradient_checkpointing=spec.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        seed=spec.seed,
+        data_seed=spec.seed,
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=device != "cpu",
+        remove_unused_columns=False,
+        logging_strategy="no",
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    # One device: on several GPUs Trainer would replicate the model in every step.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def _facts(
+    spec: Any, model: nn.Module | PreTrainedModel, encoded: Encoded, lines: list[dict]
+) -> dict[str, Any]:
+    """What provenance says of the training itself."""
+    return {
+        "method": spec.method,
+        "trainable_parameters": count(model, trainable=True),
+        "examples": len(encoded.examples),
+        "truncated": encoded.truncated,
+        "dropped": encoded.dropped,
+        "steps": len(lines),
+        "tokens": sum(line["tokens"] for line in lines),
+        "targets": sum(line["targets"] for line in lines),
+        "final_loss": lines[-1]["loss"],
+    }

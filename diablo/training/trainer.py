@@ -1,0 +1,110 @@
+"""One optimiser step, on top of transformers' Trainer."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer, TrainerCallback
+
+from .checkpoints import Checkpoints, load_trainable, save_trainable
+from .loss import summed_loss
+
+#: fp16 overflows now and then, and its scaler finds the scale by skipping steps. From its initial
+#: 2^16 it takes 16 skips to reach 1: more in a row are no search for a scale.
+MOST_SKIPS = 20
+
+
+class StepTrainer(Trainer):
+    """Trainer whose batch is one whole optimiser step, already split into micro batches.
+
+    So the loss is the mean over all labelled tokens of the step, whatever the micro batches are, and
+    the last batch of an epoch may be smaller without any special case.
+
+    Attributes:
+        facts: of the current step, for the log: loss, grad_norm, lr, tokens, targets, examples.
+    """
+
+    def __init__(self, *args: Any, checkpoints: Checkpoints, **kwargs: Any):
+        super().__init__(*args, callbacks=[SaveWhenDue(checkpoints)], **kwargs)
+        self.checkpoints = checkpoints
+        self.facts: dict[str, Any] = {}
+        self._skips = 0
+        self._writing_to: Path | None = None
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Forward and backward pass of every micro batch; returns the step's loss."""
+        model.train()
+        total = torch.zeros((), device=self.args.device)
+        for batch in self._prepare_inputs(inputs)["micro_batches"]:
+            loss = summed_loss(model, **batch) / inputs["targets"]
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        self.facts.clear()
+        self.facts["loss"] = total.item()
+        if not math.isfinite(self.facts["loss"]):
+            raise self._not_finite("loss", self.facts["loss"])
+        self.facts |= {key: inputs[key] for key in ("tokens", "targets", "examples")}
+        return total
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float | None:
+        """The gradient's norm, checked before the optimiser uses the gradient."""
+        norm = float(super()._get_grad_norm(model, grad_norm))
+        self.facts |= {"grad_norm": norm, "lr": self._get_learning_rate()}
+        if math.isfinite(norm):
+            self._skips = 0
+            return norm
+        self._skips += 1
+        if self.accelerator.scaler is None or self._skips > MOST_SKIPS:
+            raise self._not_finite("gradient norm", norm)
+        self.facts |= {"grad_norm": None, "skipped": True}
+        return None
+
+    def _not_finite(self, what: str, value: float) -> FloatingPointError:
+        return FloatingPointError(
+            f"{what} is {value} at step {self.state.global_step + 1} with learning rate "
+            f"{self._get_learning_rate():.3g}; last good checkpoint: "
+            f"{self.checkpoints.last() or 'none yet'}. Lower the learning rate or use a wider precision."
+        )
+
+    # Checkpoints: Trainer's own, but whole or absent, and only with what trains.
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with self.checkpoints.writing(self.state.global_step) as folder:
+            # The parent class adds `checkpoint-<step>` to this.
+            self._writing_to = folder.parent
+            super()._save_checkpoint(model, trial)
+            self._writing_to = None
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._writing_to or self.args.output_dir)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        assert output_dir is not None
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        save_trainable(self.model, Path(output_dir))
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        load_trainable(self.model, Path(resume_from_checkpoint))
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: the estimate costs a walk over all modules at every step."""
+        return 0
+
+
+class SaveWhenDue(TrainerCallback):
+    """Asks for a checkpoint when one is due, but not for one of a run that is about to end."""
+
+    def __init__(self, checkpoints: Checkpoints):
+        self.checkpoints = checkpoints
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step < state.max_steps and self.checkpoints.due(state.global_step):
+            control.should_save = True

@@ -1,0 +1,130 @@
+"""The settings of a DiaBlo adapter: what ``adapter_config.json`` holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from peft.config import PeftConfig
+
+from .register import extend_peft_type
+
+IMPLEMENTATIONS = ("auto", "inplace", "adapter")
+BIASES = ("none", "all", "diablo_only")
+
+
+def _check_num_blocks(value: Any, where: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{where} must be a whole number of at least 1, but it is {value!r}.")
+
+
+@dataclass
+class DiabloConfig(PeftConfig):
+    """Settings of a DiaBlo adapter (section 3.1 of the paper): ``Y = X W + X D``.
+
+    ``D`` is block diagonal: for a layer of ``m1`` inputs and ``m2`` outputs, ``num_blocks`` = N
+    blocks of shape ``(d1, d2) = (ceil(m1 / N), ceil(m2 / N))``, trainable from zero. N is kept also
+    where it divides neither width; what sticks out of the matrix is padding without effect.
+
+    Raises:
+        ValueError: a number of blocks below 1, a dropout outside [0, 1), an unknown
+            ``implementation`` or ``bias``, ``implementation="inplace"`` with a dropout, or
+            ``layers_to_transform`` / ``layers_pattern`` beside a ``target_modules`` that is a string.
+    """
+
+    num_blocks: int = field(
+        default=64,
+        metadata={
+            "help": "N, the number of diagonal blocks of every target weight; more means fewer parameters."
+        },
+    )
+    target_modules: list[str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Names, or a regular expression, of the linear layers to train, or 'all-linear'."
+        },
+    )
+    exclude_modules: list[str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Names, or a regular expression, of layers to leave out of target_modules."
+        },
+    )
+    layers_to_transform: list[int] | int | None = field(
+        default=None,
+        metadata={"help": "Only these layer indices (only with a list of target_modules)."},
+    )
+    layers_pattern: list[str] | str | None = field(
+        default=None,
+        metadata={"help": "The name of the layer list, where it is not one that PEFT knows."},
+    )
+    dropout: float = field(
+        default=0.0,
+        metadata={"help": "Dropout on the adapter's input, never on the base layer's."},
+    )
+    implementation: Literal["auto", "inplace", "adapter"] = field(
+        default="auto",
+        metadata={
+            "help": (
+                "'adapter' adds X D to the base layer's output and works on any base layer; 'inplace' "
+                "keeps W + D in the weight's own blocks (plain floating-point nn.Linear, no dropout); "
+                "'auto' takes 'inplace' where it can."
+            )
+        },
+    )
+    init_weights: bool = field(
+        default=True,
+        metadata={
+            "help": "True starts D at zero; False at small random numbers, which is for tests."
+        },
+    )
+    bias: Literal["none", "all", "diablo_only"] = field(
+        default="none", metadata={"help": "Which biases are trained: 'none', 'all', 'diablo_only'."}
+    )
+    modules_to_save: list[str] | None = field(
+        default=None,
+        metadata={"help": "Other modules to train in full and save with the adapter."},
+    )
+    num_blocks_pattern: dict[str, int] | None = field(
+        default_factory=dict,
+        metadata={
+            "help": "Layer name or regular expression -> its own number of blocks, first match wins."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = extend_peft_type()
+        self.num_blocks_pattern = self.num_blocks_pattern or {}
+        # JSON knows no sets; PEFT matches names against sets.
+        if isinstance(self.target_modules, list):
+            self.target_modules = set(self.target_modules)  # type: ignore[assignment]
+        if isinstance(self.exclude_modules, list):
+            self.exclude_modules = set(self.exclude_modules)  # type: ignore[assignment]
+        self._check()
+
+    def _check(self) -> None:
+        _check_num_blocks(self.num_blocks, "num_blocks")
+        for pattern, value in (self.num_blocks_pattern or {}).items():
+            _check_num_blocks(value, f"num_blocks_pattern[{pattern!r}]")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), but it is {self.dropout}.")
+        if self.implementation not in IMPLEMENTATIONS:
+            raise ValueError(
+                f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, "
+                f"but it is {self.implementation!r}."
+            )
+        if self.bias not in BIASES:
+            raise ValueError(f"bias must be one of {', '.join(BIASES)}, but it is {self.bias!r}.")
+        if self.implementation == "inplace" and self.dropout > 0:
+            raise ValueError(
+                f"implementation='inplace' cannot drop the adapter's input alone, but dropout is "
+                f"{self.dropout}. Set dropout=0, or implementation='adapter'."
+            )
+        if isinstance(self.target_modules, str):
+            for name in ("layers_to_transform", "layers_pattern"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)!r} needs target_modules to be a list, but it is "
+                        f"the string {self.target_modules!r}."
+                    )

@@ -1,0 +1,64 @@
+"""A tiny Llama with grouped queries, and a run's settings."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+MODULES = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"]
+
+
+@pytest.fixture(scope="session")
+def shapes():
+    """The tiny model's widths, as the planner knows them."""
+    from diablo.shapes import Shapes
+
+    return Shapes(layers=2, hidden=48, kv=24, ffn=96, base_parameters=56112)
+
+
+@pytest.fixture
+def llama():
+    """Builds the same tiny random model at every call."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    def build(dtype=torch.float32):
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=300,
+            hidden_size=48,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            initializer_range=0.2,
+            tie_word_embeddings=True,
+        )
+        return LlamaForCausalLM(config).to(dtype)
+
+    return build
+
+
+@pytest.fixture
+def spec():
+    """Builds a run's settings; the keywords change single ones."""
+
+    def build(method, **changes):
+        settings = {
+            "run": f"tiny.{method}",
+            "method": method,
+            "modules": MODULES,
+            "rank": 4,
+            "alpha": 8.0,
+            "num_blocks": 8,
+            "dropout": 0.0,
+            "precision": "fp32",
+        }
+        if method in ("full", "zero-shot"):
+            settings["modules"] = []
+        if method in ("pissa", "milora"):
+            settings["alpha"] = None
+        return SimpleNamespace(**{**settings, **changes})
+
+    return build

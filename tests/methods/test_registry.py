@@ -1,0 +1,63 @@
+"""The registry: names, counts, requirements, and no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from diablo.methods import METHODS, get_method
+
+
+def test_registry_is_free_of_torch():
+    code = "import sys, diablo.methods; print([m for m in ('torch', 'peft') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_unknown_method_names_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'milora'"):
+        get_method("mi-lora")
+
+
+@pytest.mark.parametrize("name", ["smt", "lora-ga", "lori", "qlora", "loftq"])
+def test_methods_to_come_are_not_registered(name):
+    assert name not in METHODS
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_counted_parameters_are_the_models(name, llama, spec, shapes):
+    model = llama()
+    assert sum(p.numel() for p in model.parameters()) == shapes.base_parameters
+    settings = spec(name)
+    counted = METHODS[name].parameters(
+        shapes.widths(settings.modules),
+        num_blocks=settings.num_blocks,
+        rank=settings.rank,
+        base_parameters=shapes.base_parameters,
+    )
+    model = METHODS[name].prepare(model, settings)
+    assert counted == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("num_blocks", [5, 7, 40])
+def test_counted_parameters_where_blocks_do_not_divide(num_blocks, llama, spec, shapes):
+    settings = spec("diablo", num_blocks=num_blocks, modules=["k_proj", "down_proj"])
+    counted = METHODS["diablo"].parameters(shapes.widths(settings.modules), num_blocks=num_blocks)
+    model = METHODS["diablo"].prepare(llama(), settings)
+    assert counted == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("lora", "rank"), ("lora", "alpha"), ("diablo", "num_blocks"), ("milora", "modules")],
+)
+def test_missing_setting_is_named(name, key, llama, spec):
+    with pytest.raises(ValueError, match=rf"run tiny\.{name}: .*needs '{key}'"):
+        METHODS[name].prepare(llama(), spec(name, **{key: [] if key == "modules" else None}))
+
+
+def test_counting_without_a_setting_is_refused():
+    with pytest.raises(ValueError, match="'lora' needs rank"):
+        METHODS["lora"].parameters([(4, 4)])

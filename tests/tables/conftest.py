@@ -1,0 +1,174 @@
+"""Synthetic plans and score files for the tests of tables and figures."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diablo.io import write_json
+
+COLUMNS = {"boolq": "BoolQ", "piqa": "PIQA"}
+
+
+def share(task: str, run: str) -> float:
+    """A fixed accuracy between 0.2 and 0.9 for a task of a run."""
+    return 0.2 + 0.7 * hashlib.sha256(f"{task}{run}".encode()).digest()[0] / 255
+
+
+class Builder:
+    """Writes score files, provenance and plans under a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(
+        self,
+        name: str,
+        method: str = "lora",
+        seed: int = 0,
+        n: int = 40,
+        outcomes: dict[str, list[int]] | None = None,
+        columns: dict[str, str] = COLUMNS,
+        trainable: int = 1000,
+        shift: int = 0,
+    ) -> dict[str, Any]:
+        """Write one run; return its entry in a plan. `shift` moves the ids of the examples."""
+        base = self.folder / "runs" / name
+        tasks = {}
+        for task in columns:
+            correct = (outcomes or {}).get(task)
+            if correct is None:
+                hits = round(share(task, name) * n)
+                correct = [1] * hits + [0] * (n - hits)
+            tasks[task] = {
+                "n": len(correct),
+                "metric": "acc",
+                "value": sum(correct) / len(correct),
+                "stderr": 0.0,
+                "outcomes": [
+                    {
+                        "id": f"{task}/{i + shift}",
+                        "correct": c,
+                        "extracted": "true",
+                        "answer": "true",
+                    }
+                    for i, c in enumerate(correct)
+                ],
+            }
+        scores = base / "scores" / "toy.json"
+        content = {"suite": "toy", "variant": "paper", "run": name, "tasks": tasks}
+        average = sum(entry["value"] for entry in tasks.values()) / len(tasks)
+        write_json(scores, {**content, "average": average, "provenance": {"verb": "score"}})
+        facts = {
+            "method": method,
+            "trainable_parameters": trainable,
+            "base_parameters": 100_000,
+            "code": {"commit": "0123456789abcdef", "dirty": False},
+            "wall_seconds": 12.3,
+            "peak_memory_bytes": 2**30,
+            "device": "cpu",
+        }
+        write_json(base / "adapter" / "provenance.json", facts)
+        return {"run": name, "seed": seed, "scores": str(scores), "adapter": str(base / "adapter")}
+
+    def row(self, label: str = "LoRA", method: str = "lora", **changes: Any) -> dict[str, Any]:
+        """One row of a plan, not run unless `runs` are given."""
+        row = {
+            "id": method,
+            "label": label,
+            "method": method,
+            "num_blocks": None,
+            "rank": None,
+            "origin": "retrained",
+            "source": None,
+            "params_reported": "0.83%",
+            "params_counted": 56_100_000,
+            "params_counted_percent": 0.833,
+            "reported": {"boolq": 70.0, "piqa": 80.0, "avg": 75.0},
+            "unstated": [],
+            "notes": [],
+            "setting_used": {"num_blocks": None, "rank": None, "lr": 1e-4},
+            "runs": [],
+            "same_as": None,
+            "reason": None,
+        }
+        row |= changes
+        if not row["runs"] and row["reason"] is None:
+            row["reason"] = "filtered"
+        return row
+
+    def plan(self, *groups: list[dict[str, Any]], **changes: Any) -> Path:
+        """Write a plan with one group per list of rows; return its path."""
+        plan = {
+            "name": "toy",
+            "title": "A toy table",
+            "section": "4.1",
+            "scale": "demo",
+            "suite": "toy",
+            "variant": "paper",
+            "columns": COLUMNS,
+            "average": "AVG",
+            "stand_ins": ["Small-1M stands in for Big0"],
+            "limits": {"train": 512, "test_per_task": 64, "steps": None},
+            "notes": [],
+            "decoding": {"num_beams": 1, "max_new_tokens": 32, "stop": []},
+            "groups": [
+                {
+                    "model": f"big-{i}",
+                    "label": f"Big{i}",
+                    "used_model": "small",
+                    "used_model_title": "Small-1M",
+                    "rows": rows,
+                }
+                for i, rows in enumerate(groups)
+            ],
+        }
+        path = self.folder / "tables" / "toy.plan.json"
+        write_json(path, plan | changes)
+        return path
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Builder:
+    """A builder that writes under this test's own folder."""
+    return Builder(tmp_path)
+
+
+def every_kind_of_row(build: Builder) -> Path:
+    """A plan with every kind of row: ranked, unranked, several seeds, same run, not run, odd characters."""
+    lora = [build.run("lora")]
+    rows = [
+        build.row("Full FT", "full", runs=[build.run("full", "full", trainable=100_000)]),
+        build.row("LoRA", rank=32, runs=lora, setting_used={"num_blocks": None, "rank": 4}),
+        build.row("SMT_{best} 50% & <more> #1 ~^\\ $x$ a|b", "smt", reason="not implemented yet"),
+        build.row(
+            "DiaBlo",
+            "diablo",
+            num_blocks=64,
+            setting_used={"num_blocks": 64, "rank": None},
+            runs=[build.run(f"diablo-s{s}", "diablo", seed=s) for s in (0, 1, 2)],
+            notes=["N = 64 § “quoted” ≥ 1 → ok"],
+            unstated=["dropout"],
+        ),
+    ]
+    again = [build.row("LoRA", rank=32, runs=lora, same_as="Big0 / LoRA r=32")]
+    return build.plan(rows, again)
+
+
+@pytest.fixture
+def full_plan(build: Builder) -> Path:
+    """The plan of `every_kind_of_row`, free to be changed by the test."""
+    return every_kind_of_row(build)
+
+
+@pytest.fixture(scope="session")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with `tables/` and `figures/` of `every_kind_of_row`, made once, to be read only."""
+    from diablo.tables import aggregate
+
+    folder = tmp_path_factory.mktemp("outputs")
+    aggregate(every_kind_of_row(Builder(folder)), resamples=500)
+    return folder

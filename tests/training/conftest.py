@@ -1,0 +1,62 @@
+"""A tiny model, tokenizer and data set on disk, and a run to fine-tune on them."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from tiny_run import METHOD_SETTINGS, SETTINGS, make_model, make_records, make_tokenizer
+
+
+@pytest.fixture(scope="session")
+def protocol():
+    from diablo.data.protocol import load_protocol
+
+    return load_protocol("commonsense", "paper")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory, protocol):
+    """The folder with model, tokenizer and data."""
+    from diablo.io import write_jsonl
+
+    folder = tmp_path_factory.mktemp("tiny")
+    records = make_records(22)
+    texts = [protocol.prompt_for_training(r) + protocol.target(r) for r in records]
+    tokenizer = make_tokenizer(texts)
+    assert len(tokenizer) <= 200
+    make_model().save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    write_jsonl(folder / "data" / "train.jsonl", records)
+    return folder
+
+
+@pytest.fixture
+def make_run(tiny, tmp_path):
+    """Builds a run's spec and folders; the keywords change settings."""
+
+    def build(name="tiny", **changes):
+        settings = {**SETTINGS, **METHOD_SETTINGS[changes.get("method", "lora")], **changes}
+        settings |= {"model_path": str(tiny / "model"), "data_path": str(tiny / "data")}
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "spec.json").write_text(json.dumps(settings))
+        return SimpleNamespace(
+            spec=SimpleNamespace(**settings), folder=folder, work=tmp_path / f"{name}.work"
+        )
+
+    return build
+
+
+@pytest.fixture
+def finetune(protocol):
+    """Fine-tunes a run on one thread; returns its log."""
+    from diablo.io import read_jsonl
+    from diablo.training import finetune
+
+    def call(run, **options):
+        finetune(run.spec, run.folder, run.work, protocol, threads=1, **options)
+        return read_jsonl(run.folder / "log.jsonl")
+
+    return call

@@ -1,0 +1,23 @@
+# Checks of the pipeline itself: the model that trained is the model that was merged and served.
+
+
+rule audit_run:
+    input:
+        spec=f"{ROOT}/runs/{{run}}/spec.json",
+        adapter=f"{ROOT}/runs/{{run}}/adapter/provenance.json",
+        suite=suite_of,
+        model=model_of,
+        data=test_data_of,
+    output:
+        f"{ROOT}/runs/{{run}}/audit/{{suite}}.json",
+    log:
+        f"{LOGS}/runs/{{run}}/audit-{{suite}}.log",
+    params:
+        lock=LOCK,
+        backend=SETTINGS.backend,
+    resources:
+        mem_mb=4000,
+        gpu=1,
+    shell:
+        "{DIABLO} audit {input.spec} --suite {input.suite} --backend {params.backend} "
+        "2>&1 | tee {log}"

@@ -1,0 +1,102 @@
+# The plan of every run and table, resolved once while Snakemake parses, and the helpers of the rules.
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir)))
+
+from snakemake.exceptions import WorkflowError
+
+from diablo.experiments import Config, validate
+from diablo.planning import resolve
+from diablo.provenance import lock_version
+
+
+def load_plan():
+    try:
+        settings = validate(Config, config, "config")
+        return settings, resolve(settings)
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+
+
+SETTINGS, PLAN = load_plan()
+ROOT = f"{SETTINGS.results}/{SETTINGS.scale}"
+MODELS = f"{SETTINGS.results}/models"
+LOGS = f"{SETTINGS.results}/logs/{SETTINGS.scale}"
+BENCHMARKS = f"{SETTINGS.results}/benchmarks/{SETTINGS.scale}"
+TABLES = ("csv", "md", "html", "tex")
+FIGURES = ("png", "svg", "csv")
+
+# Snakemake's own interpreter, never whatever `diablo` the PATH has; the code of this checkout.
+DIABLO = f"PYTHONPATH={workflow.basedir!r} {sys.executable!r} -m diablo"
+# Without conda Snakemake does not see a new torch: the lock file's hash is a param of the rules
+# whose results depend on it.
+LOCK = (lock_version() or {}).get("sha256")
+
+
+wildcard_constraints:
+    run=r"[^/]+",
+    suite=r"[a-z0-9_]+",
+    variant="paper|released|peer",
+    model=r"[^/]+",
+    dataset=r"[^/]+",
+    experiment="|".join(PLAN.tables),
+
+
+def where_options():
+    options = {"--mirror": SETTINGS.mirror, "--cache": SETTINGS.cache}
+    return " ".join(f"{key} {value!r}" for key, value in options.items() if value)
+
+
+def source_digest(dataset):
+    return PLAN.dataset_digests[dataset]
+
+
+def suite_spec(wildcards):
+    return PLAN.suites[f"{wildcards.suite}-{wildcards.variant}"]
+
+
+def as_json(value):
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def model_of(wildcards):
+    return f"{MODELS}/{PLAN.runs[wildcards.run].model}/provenance.json"
+
+
+def train_data_of(wildcards):
+    data = PLAN.runs[wildcards.run].data_path
+    return [f"{data}/provenance.json"] if data else []
+
+
+def suite_key(run):
+    return f"{PLAN.runs[run].suite}-{PLAN.runs[run].variant}"
+
+
+def suite_of(wildcards):
+    return f"{ROOT}/suites/{suite_key(wildcards.run)}.json"
+
+
+def test_data_of(wildcards):
+    return f"{PLAN.suites[suite_key(wildcards.run)].data_path}/provenance.json"
+
+
+def scores_of(wildcards):
+    runs = PLAN.runs_of(wildcards.experiment)
+    return [f"{ROOT}/runs/{run}/scores/{PLAN.runs[run].suite}.json" for run in runs]
+
+
+def adapters_of(wildcards):
+    runs = PLAN.runs_of(wildcards.experiment)
+    return [f"{ROOT}/runs/{run}/adapter/provenance.json" for run in runs]
+
+
+def table_outputs(name):
+    tables = [f"{ROOT}/tables/{name}.{form}" for form in TABLES]
+    return tables + [f"{ROOT}/figures/{name}.{form}" for form in FIGURES]
+
+
+def audit_outputs(wildcards):
+    audited = [run for run, spec in PLAN.runs.items() if spec.method not in ("zero-shot", "full")]
+    return [f"{ROOT}/runs/{run}/audit/{PLAN.runs[run].suite}.json" for run in audited]

@@ -1,0 +1,64 @@
+# Models and data sets, from the mirror, the cache or the network; checked and built once.
+
+
+localrules:
+    resolve_run,
+    resolve_suite,
+    resolve_plan,
+
+
+rule download_model:
+    output:
+        f"{MODELS}/{{model}}/provenance.json",
+    log:
+        f"{SETTINGS.results}/logs/models/{{model}}.log",
+    params:
+        where=where_options(),
+    resources:
+        mem_mb=2500,
+    retries: 2
+    shell:
+        "{DIABLO} download --model {wildcards.model} --out $(dirname {output}) {params.where} "
+        "2>&1 | tee {log}"
+
+
+rule download_dataset:
+    output:
+        f"{ROOT}/data/{{dataset}}/provenance.json",
+    log:
+        f"{LOGS}/data/{{dataset}}.log",
+    params:
+        where=where_options(),
+        source=lambda wildcards: source_digest(wildcards.dataset),
+    resources:
+        mem_mb=1500,
+    shell:
+        "{DIABLO} download --dataset {wildcards.dataset} --out $(dirname {output}) {params.where} "
+        "2>&1 | tee {log}"
+
+
+rule resolve_run:
+    output:
+        f"{ROOT}/runs/{{run}}/spec.json",
+    params:
+        json=lambda wildcards: as_json(PLAN.runs[wildcards.run].model_dump()),
+    shell:
+        "{DIABLO} resolve --kind run --json {params.json:q} --out {output}"
+
+
+rule resolve_suite:
+    output:
+        f"{ROOT}/suites/{{suite}}-{{variant}}.json",
+    params:
+        json=lambda wildcards: as_json(suite_spec(wildcards).model_dump()),
+    shell:
+        "{DIABLO} resolve --kind suite --json {params.json:q} --out {output}"
+
+
+rule resolve_plan:
+    output:
+        f"{ROOT}/tables/{{experiment}}.plan.json",
+    params:
+        json=lambda wildcards: as_json(PLAN.tables[wildcards.experiment]),
+    shell:
+        "{DIABLO} resolve --kind plan --json {params.json:q} --out {output}"

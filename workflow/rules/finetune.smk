@@ -1,0 +1,23 @@
+# One fine-tuning run; runs that several tables share are trained once.
+
+
+rule finetune_run:
+    input:
+        spec=f"{ROOT}/runs/{{run}}/spec.json",
+        model=model_of,
+        data=train_data_of,
+    output:
+        adapter=f"{ROOT}/runs/{{run}}/adapter/provenance.json",
+        log=f"{ROOT}/runs/{{run}}/log.jsonl",
+    log:
+        f"{LOGS}/runs/{{run}}/finetune.log",
+    benchmark:
+        f"{BENCHMARKS}/runs/{{run}}/finetune.tsv"
+    params:
+        lock=LOCK,
+    threads: 1
+    resources:
+        mem_mb=2900,
+        gpu=1,
+    shell:
+        "{DIABLO} finetune {input.spec} --threads {threads} 2>&1 | tee {log}"

@@ -1,0 +1,27 @@
+# Completions of all tasks of a suite, with one engine start per run.
+
+
+rule generate_suite:
+    input:
+        spec=f"{ROOT}/runs/{{run}}/spec.json",
+        adapter=f"{ROOT}/runs/{{run}}/adapter/provenance.json",
+        suite=suite_of,
+        model=model_of,
+        data=test_data_of,
+    output:
+        generations=f"{ROOT}/runs/{{run}}/generations/{{suite}}.jsonl",
+        provenance=f"{ROOT}/runs/{{run}}/generations/{{suite}}.provenance.json",
+    log:
+        f"{LOGS}/runs/{{run}}/generate-{{suite}}.log",
+    benchmark:
+        f"{BENCHMARKS}/runs/{{run}}/generate-{{suite}}.tsv"
+    params:
+        lock=LOCK,
+        backend=SETTINGS.backend,
+    threads: 1
+    resources:
+        mem_mb=2900,
+        gpu=1,
+    shell:
+        "{DIABLO} generate {input.spec} --suite {input.suite} --backend {params.backend} "
+        "--threads {threads} 2>&1 | tee {log}"
