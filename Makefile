@@ -8,6 +8,8 @@ VENV := .venv
 # All targets see the environment's own programs first.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 CORES ?= $(shell nproc)
+# Passed to Snakemake's --config, such as CONFIG="scale=mini mirror=/data/mirror".
+CONFIG ?=
 PYTEST := python -m pytest -q
 
 .PHONY: help setup table1 test test-fast test-system lint format lock clean
@@ -22,7 +24,7 @@ $(VENV)/lock.txt: envs/$(LOCK).txt envs/setup.sh pyproject.toml
 	@bash envs/setup.sh $(LOCK) $(VENV)
 
 table1: setup ## rebuild Table 1 at the demo scale
-	snakemake --cores $(CORES) table1
+	snakemake --cores $(CORES) table1 $(if $(CONFIG),--config $(CONFIG))
 
 test: setup ## the whole test suite (system tests skip by name where a package is missing)
 	$(PYTEST) -m "not slow and not system"

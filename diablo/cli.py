@@ -105,8 +105,9 @@ def check(options: argparse.Namespace) -> None:
 
     from diablo.data.prepare import check_sources
     from diablo.data.protocol import unknown
-    from diablo.experiments import Config, validate
+    from diablo.experiments import Config
     from diablo.planning import resolve
+    from diablo.validation import validate
 
     given = yaml.safe_load(options.config.read_text(encoding="utf-8")) or {}
     given |= {"scale": options.scale} if options.scale else {}
@@ -133,8 +134,9 @@ def check(options: argparse.Namespace) -> None:
 
 
 def resolve(options: argparse.Namespace) -> None:
-    from diablo.experiments import RunSpec, SuiteSpec, validate
+    from diablo.experiments import RunSpec, SuiteSpec
     from diablo.io import write_json
+    from diablo.validation import validate
 
     value = json.loads(options.json)
     model = {"run": RunSpec, "suite": SuiteSpec, "plan": None}[options.kind]
@@ -145,8 +147,9 @@ def resolve(options: argparse.Namespace) -> None:
 
 def read_spec(path: Path):
     """The RunSpec in `path`; ValueError if it does not fit or lies in another run's folder."""
-    from diablo.experiments import RunSpec, validate
+    from diablo.experiments import RunSpec
     from diablo.io import read_json
+    from diablo.validation import validate
 
     spec = validate(RunSpec, read_json(path), str(path))
     if path.parent.name != spec.run:
@@ -156,8 +159,9 @@ def read_spec(path: Path):
 
 def read_suite(path: Path):
     """The SuiteSpec in `path`."""
-    from diablo.experiments import SuiteSpec, validate
+    from diablo.experiments import SuiteSpec
     from diablo.io import read_json
+    from diablo.validation import validate
 
     return validate(SuiteSpec, read_json(path), str(path))
 

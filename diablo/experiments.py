@@ -8,15 +8,14 @@ torch: the workflow reads these models while it plans.
 
 from __future__ import annotations
 
-import typing
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from diablo.data.protocol import unknown
-from diablo.io import sha256_json
+from diablo.io import sha256_json, write_json
+from diablo.validation import load_yaml
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
 
@@ -254,69 +253,6 @@ class SuiteSpec(Strict):
     notes: list[str] = []
 
 
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def validate(model: type[Model], value: Any, where: str) -> Model:
-    """Validate `value`, with a message a user can act on.
-
-    Raises:
-        ValueError: names `where`, each bad key with its value, and the nearest valid key.
-    """
-    try:
-        return model.model_validate({} if value is None else value)
-    except ValidationError as error:
-        lines = [_explain(model, problem, where) for problem in error.errors()]
-        raise ValueError("\n".join(lines)) from None
-
-
-def _explain(model: type[BaseModel], problem: Any, where: str) -> str:
-    path = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return unknown("key", problem["loc"][-1], _keys_at(model, problem["loc"][:-1]), where)
-    if problem["type"] == "literal_error":
-        options = problem["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        return unknown("value", problem["input"], options, f"{where}: {path}")
-    if problem["type"] == "missing":
-        return f"{where}: {path}: this key is required"
-    message = problem["msg"].removeprefix("Value error, ")
-    if not path:
-        return f"{where}: {message}"
-    return f"{where}: {path} = {problem['input']!r}: {message}"
-
-
-def _keys_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
-    """Field names that are valid at a place inside `model` (list indexes and dict keys skipped)."""
-    current: Any = model
-    for part in loc:
-        if isinstance(current, type) and issubclass(current, BaseModel):
-            field = current.model_fields.get(str(part))
-            current = field.annotation if field else None
-        else:
-            current = next(reversed(typing.get_args(current)), None)
-        models = [arg for arg in typing.get_args(current) if _is_model(arg)]
-        if models and typing.get_origin(current) not in (dict, list):
-            current = models[0]
-    return list(current.model_fields) if _is_model(current) else []
-
-
-def _is_model(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, BaseModel)
-
-
-def load_yaml(model: type[Model], path: Path) -> Model:
-    """Read and validate one YAML file.
-
-    Raises:
-        ValueError: if it is not YAML or does not fit; the message names the file and the key.
-    """
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not valid YAML ({error})") from error
-    return validate(model, value, str(path))
-
-
 def load_experiment(name: str, folder: Path = WORKFLOW / "experiments") -> Experiment:
     """The experiment `name`; ValueError with the nearest name if there is none."""
     path = folder / f"{name}.yaml"
@@ -336,3 +272,12 @@ def load_scale(name: str, folder: Path = WORKFLOW / "scales") -> Scale:
         names = [file.stem for file in folder.glob("*.yaml")]
         raise ValueError(unknown("scale", name, names, str(folder)))
     return load_yaml(Scale, path)
+
+
+#: The JSON schemas that editors can use; a test keeps `workflow/schemas/` in step with these.
+SCHEMAS: dict[str, type[BaseModel]] = {"config": Config, "experiment": Experiment, "scale": Scale}
+
+
+if __name__ == "__main__":
+    for schema_name, schema_model in SCHEMAS.items():
+        write_json(WORKFLOW / "schemas" / f"{schema_name}.json", schema_model.model_json_schema())

@@ -13,7 +13,8 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from diablo.data.protocol import unknown
-from diablo.experiments import WORKFLOW, Strict, validate
+from diablo.experiments import WORKFLOW, Strict
+from diablo.validation import validate
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
@@ -165,7 +166,7 @@ class Dataset(Strict):
     title: str
     stand_in: str | None = Field(description="what it stands in for and what it is, or null")
     builder: str = Field(description="a name in diablo.data.prepare.BUILDERS")
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     sources: list[Source] = Field(min_length=1)
     licence: str
 
@@ -199,4 +200,39 @@ def load_catalog(path: str | Path = WORKFLOW / "catalog.yaml") -> Catalog:
         declared = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML ({error})") from None
+    _check_source_keys(declared or {}, str(path))
     return validate(Catalog, declared, str(path))
+
+
+KINDS: dict[str, type[Strict]] = {
+    "pypi": PypiSource,
+    "github": GithubSource,
+    "hf": HfSource,
+    "generated": GeneratedSource,
+}
+
+
+def _check_source_keys(declared: Any, where: str) -> None:
+    """Refuse unknown keys of sources by the nearest valid one (a source's keys vary by its kind).
+
+    Anything else that is wrong is left to the validation that follows.
+    """
+    for group in ("models", "datasets"):
+        for name, entry in _items(_get(declared, group)):
+            sources = _get(entry, "sources")
+            for number, source in enumerate(sources if isinstance(sources, list) else []):
+                place = f"{where}: {group}.{name}.sources.{number}"
+                kind = _get(source, "kind")
+                if kind not in KINDS:
+                    raise ValueError(unknown("kind", kind, KINDS, place))
+                for key in source:
+                    if key not in KINDS[kind].model_fields:
+                        raise ValueError(unknown("key", key, KINDS[kind].model_fields, place))
+
+
+def _get(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, dict) else None
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diablo.data.catalog import HfSource
-from diablo.data.sources import Folder, cache_folder, locked
+from diablo.data.sources import Folder, cache_folder, locked, require_folder
 from diablo.io import read_json, sha256_file, write_json
 
 #: Address of the Hub; None means huggingface_hub's own setting (HF_ENDPOINT).
@@ -52,6 +52,7 @@ def fetch_snapshot(
 def find_snapshot(source: HfSource, mirror: Folder, cache: Folder) -> Snapshot | None:
     """The snapshot if the mirror or the cache holds it completely, checked; None if not."""
     if mirror is not None:
+        require_folder(mirror)
         folder = Path(mirror) / source.location
         if folder.is_dir():
             return _verified(source, folder, "mirror")

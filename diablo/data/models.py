@@ -28,7 +28,8 @@ def build_gguf(model: Model, out: Path, mirror: Folder, cache: Folder) -> dict[s
         ValueError: if the converted model does not say what the catalogue expects.
     """
     source = model.sources[0]
-    assert isinstance(source, PypiSource) and model.greedy is not None, "the catalogue sees to it"
+    assert isinstance(source, PypiSource), "the catalogue sees to it"
+    assert model.greedy is not None, "the catalogue sees to it"
     fetched = fetch(source, mirror, cache)
     with quiet():
         convert_gguf(fetched, out)
@@ -48,7 +49,7 @@ def convert_gguf(fetched: Fetched, out: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder, name = str(fetched.path.parent), fetched.path.name
-    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
     # The weights are plain float32 tensors now, but transformers still takes the model for a
     # quantised one and would refuse to save it.
@@ -64,7 +65,7 @@ def continuation(folder: Path, greedy: Greedy) -> str:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     prompt = tokenizer(greedy.prompt, return_tensors="pt")
     ids = model.generate(

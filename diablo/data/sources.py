@@ -27,7 +27,8 @@ from diablo.io import sha256_file, write_text
 GITHUB_FILES = "https://raw.githubusercontent.com"
 #: Pauses between attempts, in seconds; a broken download goes on where it stopped.
 PAUSES = (1, 5, 15)
-CHUNK = 1 << 20
+#: What a broken connection can lose, in bytes.
+CHUNK = 1 << 16
 
 Folder = str | os.PathLike[str] | None
 
@@ -47,7 +48,9 @@ def cache_folder(cache: Folder = None) -> Path:
     return Path(cache or os.environ.get("DIABLO_CACHE") or default).expanduser()
 
 
-def fetch(source: PypiSource | GithubSource, mirror: Folder = None, cache: Folder = None) -> Fetched:
+def fetch(
+    source: PypiSource | GithubSource, mirror: Folder = None, cache: Folder = None
+) -> Fetched:
     """The source's file, looked up in the mirror, then the cache, then the network.
 
     Raises:
@@ -61,22 +64,26 @@ def fetch(source: PypiSource | GithubSource, mirror: Folder = None, cache: Folde
         return kept
     path = cache_folder(cache) / source.location
     with locked(path):
-        if not path.is_file():
-            url = f"{GITHUB_FILES}/{source.repo}/{source.commit}/{source.path}"
-            download(url, path, _expected(source, path), source.bytes)
-    digest = sha256_file(path)
-    if source.sha256 == "unknown":
-        write_text(_note(path), digest + "\n")
+        kept = find(source, None, cache)  # another job may have been faster
+        if kept is not None:
+            return kept
+        url = f"{GITHUB_FILES}/{source.repo}/{source.commit}/{source.path}"
+        download(url, path, _expected(source, path), source.bytes)
+        digest = sha256_file(path)
+        if source.sha256 == "unknown":
+            write_text(_note(path), digest + "\n")
     return Fetched(path, digest, "network")
 
 
 def find(source: GithubSource, mirror: Folder, cache: Folder) -> Fetched | None:
     """The source's file if the mirror or the cache holds it, checked; None if neither does."""
     if mirror is not None:
-        _require_folder(mirror)
+        require_folder(mirror)
         path = Path(mirror) / source.location
         if path.is_file():
-            return Fetched(path, _checked(path, _expected(source, path), keep_aside=False), "mirror")
+            return Fetched(
+                path, _checked(path, _expected(source, path), keep_aside=False), "mirror"
+            )
     path = cache_folder(cache) / source.location
     if path.is_file():
         return Fetched(path, _checked(path, _expected(source, path), keep_aside=True), "cache")
@@ -146,7 +153,7 @@ def download(url: str, path: Path, expected: str | None, size: int | None = None
             _continue(url, part, size)
             break
         except requests.HTTPError as error:
-            status = error.response.status_code
+            status = error.response.status_code if error.response is not None else 500
             if status < 500 and status != 429:
                 raise ValueError(
                     f"{url}: the server answered {status}; the source may have moved or been "
@@ -232,7 +239,8 @@ def _note(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
-def _require_folder(mirror: str | os.PathLike[str]) -> None:
+def require_folder(mirror: str | os.PathLike[str]) -> None:
+    """ValueError if the configured mirror is not there at all."""
     if not Path(mirror).is_dir():
         raise ValueError(f"mirror={mirror}: no such folder; give an existing one, or mirror=null")
 

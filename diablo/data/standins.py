@@ -24,7 +24,20 @@ from diablo.data.commonsense import Record, Splits, normalised
 MOST_ENTRIES = 20_000
 
 #: Wrong endings of number sequences: no number at all.
-WORDS = ("red", "blue", "green", "cat", "dog", "tree", "sun", "milk", "book", "fish", "door", "rain")
+WORDS = (
+    "red",
+    "blue",
+    "green",
+    "cat",
+    "dog",
+    "tree",
+    "sun",
+    "milk",
+    "book",
+    "fish",
+    "door",
+    "rain",
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +131,9 @@ def legs(entry: Entry, rng: random.Random) -> Problem:
     (animal, count), answer = next(iter(entry["metadata"]["animals"].items())), int(entry["answer"])
     wrong = [count * n for n in (0, 2, 4, 5, 6, 8, 10, 14) if count * n != answer]
     noun = animal if count == 1 else f"{animal}s"
-    return Problem(f"legs of {count} {noun}?", f"{count} {animal}", (str(answer), *_numbers(rng, wrong, 3)))
+    return Problem(
+        f"legs of {count} {noun}?", f"{count} {animal}", (str(answer), *_numbers(rng, wrong, 3))
+    )
 
 
 def _numbers(rng: random.Random, values: Any, count: int) -> list[str]:
@@ -210,7 +225,9 @@ def build(dataset: Dataset, files: dict[str, Path]) -> tuple[Splits, dict[str, A
     assert isinstance(source, GeneratedSource), "stand-ins are generated"
     train, test = dataset.options["train"], dataset.options["test_per_task"]
     if train % len(TASKS) or train < 0 or test < 1:
-        raise ValueError(f"options train={train}, test_per_task={test}: train must be a multiple of 8")
+        raise ValueError(
+            f"options train={train}, test_per_task={test}: train must be a multiple of 8"
+        )
     splits: Splits = {"train": [], "test": []}
     for name, task in TASKS.items():
         tests, trains = records(name, task, source.seed, [test, train // len(TASKS)])
@@ -277,9 +294,7 @@ def problems(task: Task, seed: int, rng: random.Random) -> Iterator[tuple[int, P
             yield index, problem
 
 
-def _record(
-    name: str, task: Task, number: int, label: int, index: int, problem: Problem
-) -> Record:
+def _record(name: str, task: Task, number: int, label: int, index: int, problem: Problem) -> Record:
     if task.word:
         right, *wrong = problem.options
         placed = [*wrong[:label], right, *wrong[label:]]

@@ -10,10 +10,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from diablo.data.protocol import Decoding, unknown
 from diablo.generation import transformers_engine, vllm_engine
+
+if TYPE_CHECKING:
+    import torch
 
 BACKENDS: dict[str, ModuleType] = {
     module.NAME: module for module in (transformers_engine, vllm_engine)
@@ -25,6 +28,9 @@ class Engine(Protocol):
 
     def complete(self, prompts: list[list[int]]) -> list[list[int]]:
         """Token ids that follow each prompt, without the end-of-sequence id."""
+
+    def next_logprobs(self, prompts: list[list[int]]) -> torch.Tensor:
+        """Log-probabilities of the first new id, (prompts, vocabulary); NaN where not known."""
 
     def close(self) -> None:
         """Free what it holds."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from diablo.data.protocol import Decoding
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 NAME = "transformers"
@@ -77,6 +78,24 @@ class TransformersEngine:
         """Token ids that follow each prompt, without the end-of-sequence id."""
         import torch
 
+        inputs = self._padded(prompts)
+        with torch.inference_mode():
+            out = self.model.generate(**inputs, **self._options)
+        width = inputs["input_ids"].shape[1]
+        return [until_eos(row, self.eos) for row in out[:, width:].tolist()]
+
+    def next_logprobs(self, prompts: list[list[int]]) -> torch.Tensor:
+        """Log-probability of every id as the first new one, float32 (prompts, vocabulary)."""
+        import torch
+
+        with torch.inference_mode():
+            logits = self.model(**self._padded(prompts), logits_to_keep=1).logits[:, -1]
+        return logits.float().log_softmax(-1).cpu()
+
+    def _padded(self, prompts: list[list[int]]) -> dict[str, torch.Tensor]:
+        """Ids and mask, (prompts, longest), padded on the left."""
+        import torch
+
         width = max(map(len, prompts))
         ids = torch.full((len(prompts), width), self.eos[0])
         mask = torch.zeros_like(ids)
@@ -84,11 +103,7 @@ class TransformersEngine:
             ids[row, width - len(prompt) :] = torch.tensor(prompt)
             mask[row, width - len(prompt) :] = 1
         device = self.model.device
-        with torch.inference_mode():
-            out = self.model.generate(
-                input_ids=ids.to(device), attention_mask=mask.to(device), **self._options
-            )
-        return [until_eos(row, self.eos) for row in out[:, width:].tolist()]
+        return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
     def close(self) -> None:
         """Nothing to stop."""

@@ -9,10 +9,13 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diablo.data.protocol import Decoding
 from diablo.generation.transformers_engine import until_eos
+
+if TYPE_CHECKING:
+    import torch
 
 NAME = "vllm"
 
@@ -27,7 +30,9 @@ def batches(
 ) -> list[list[int]]:
     """Consecutive groups of prompts, `batch_size` at a time (None: `GROUP` or `BEAM_GROUP`)."""
     size = batch_size or (GROUP if decoding.num_beams == 1 else BEAM_GROUP)[device]
-    return [list(range(len(lengths)))[start : start + size] for start in range(0, len(lengths), size)]
+    return [
+        list(range(len(lengths)))[start : start + size] for start in range(0, len(lengths), size)
+    ]
 
 
 class VllmEngine:
@@ -100,13 +105,6 @@ class VllmEngine:
     def _beams(self, inputs: list[dict]) -> list[list[int]]:
         from vllm.sampling_params import BeamSearchParams
 
-        tokenizer_eos = self.llm.get_tokenizer().eos_token_id
-        if self.eos != [tokenizer_eos]:
-            raise ValueError(
-                f"backend vllm: num_beams={self.decoding.num_beams}: the model ends at id "
-                f"{self.eos[0]}, its tokenizer says {tokenizer_eos}, which is all that vLLM's beam "
-                "search looks at; use --backend transformers"
-            )
         params = BeamSearchParams(
             beam_width=self.decoding.num_beams, max_tokens=self.decoding.max_new_tokens
         )
@@ -117,6 +115,23 @@ class VllmEngine:
             until_eos(list(tokens[len(prompt["prompt_token_ids"]) :]), self.eos)
             for tokens, prompt in zip(best, inputs, strict=True)
         ]
+
+    def next_logprobs(self, prompts: list[list[int]]) -> torch.Tensor:
+        """Log-probability of the 20 likeliest ids as the first new one, NaN for the others.
+
+        float32 (prompts, vocabulary).
+        """
+        import torch
+        from vllm import SamplingParams
+
+        params = SamplingParams(temperature=0.0, max_tokens=1, logprobs=20)
+        inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
+        outputs = self.llm.generate(inputs, params, use_tqdm=False)
+        known = torch.full((len(prompts), self.llm.model_config.get_vocab_size()), float("nan"))
+        for row, output in enumerate(outputs):
+            for token, each in output.outputs[0].logprobs[0].items():
+                known[row, token] = each.logprob
+        return known
 
     def close(self) -> None:
         """Stop the engine and free its memory."""

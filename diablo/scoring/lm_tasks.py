@@ -47,7 +47,7 @@ def documents(
     data = data or os.environ.get(DATA_VARIABLE)
     if not data:
         raise ValueError(
-            f"diablo_{task}: where is the data? Pass --metadata '{{\"data\": \"FOLDER\"}}' or set "
+            f'diablo_{task}: where is the data? Pass --metadata \'{{"data": "FOLDER"}}\' or set '
             f"{DATA_VARIABLE}=FOLDER, a data set folder with test.jsonl, such as "
             "results/mini/data/commonsense_mirror (built by `diablo download`)"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from generation_cases import TASKS, records
 
 from diablo.data.protocol import Decoding, load_protocol
 from diablo.generation import generate
@@ -14,8 +15,6 @@ from diablo.generation.run import text_of
 from diablo.generation.transformers_engine import TransformersEngine, batches
 from diablo.generation.vllm_engine import VllmEngine
 from diablo.io import read_json, read_jsonl, write_jsonl
-
-from .conftest import TASKS, records
 
 
 @pytest.fixture
@@ -59,22 +58,15 @@ def reference(tiny_model):
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_equals_direct_generate(run_generate, make_suite, reference, num_beams):
+def test_equals_direct_generate(run_generate, make_suite, reference, tmp_path, num_beams):
     rows = run_generate(make_suite(num_beams=num_beams))
     assert [row["task"] for row in rows] == [task for task in TASKS for _ in range(7)]
     expected = [reference(row["prompt"], num_beams) for row in rows]
     assert [row["completions"] for row in rows] == [[text] for text in expected]
-    # The case is worth something: answers differ, and some end before the limit.
+    # The case is worth something: answers differ, and some, not all, end before the limit.
+    tokens = read_json(tmp_path / "out.provenance.json")["generated_tokens"]
     assert len(set(expected)) > 5
-
-
-def test_some_sequences_end_early(make_run, make_suite, reference, tiny_model):
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    texts = [reference(prompt.text, 1) for prompt in suite_prompts(make_suite())]
-    lengths = {len(tokenizer(text).input_ids) for text in texts}
-    assert min(lengths) < 8 < max(lengths)
+    assert 21 * 3 < tokens < 21 * 12 - 21
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
@@ -126,7 +118,7 @@ def test_limit_is_a_fixed_subset_of_each_task(run_generate, make_suite):
     two, four = ids(2, "two.jsonl"), ids(4, "four.jsonl")
     assert {len(names) for names in two.values()} == {2}
     assert all(two[task] < four[task] for task in TASKS)
-    assert two["boolq"] == {"boolq/2", "boolq/4"}  # pinned: every result depends on it
+    assert two["boolq"] == {"boolq/3", "boolq/4"}  # pinned: every result depends on it
 
 
 def test_resumes_with_finished_batches_only(run_generate, make_suite, tmp_path, monkeypatch):
@@ -227,10 +219,10 @@ def test_batches_respect_budget_and_cover_all():
     [
         ({"tasks": ["boolq", "piqua"]}, "unknown task 'piqua'; did you mean 'piqa'"),
         ({"tasks": ["hellaswag"]}, r"test.jsonl \(tasks it has\): unknown task 'hellaswag'"),
-        ({"data_path": "/nowhere"}, "/nowhere/test.jsonl: no such file; .* diablo download"),
+        ({"data_path": "/nowhere"}, "/nowhere/test.jsonl: no such file; .* `diablo download`"),
         ({"decoding": {"num_beam": 4}}, "unknown decoding key 'num_beam'; did you mean"),
         ({"decoding": {"num_beams": 0}}, "num_beams=0"),
-        ({"decoding": {"max_new_tokens": 500}}, "'boolq/0': .* do not fit .* 512 positions"),
+        ({"decoding": {"max_new_tokens": 500}}, "'boolq/0': .* do not fit .* .512 positions."),
     ],
 )
 def test_refusals_name_the_value(run_generate, make_suite, fields, message):

@@ -54,7 +54,7 @@ def stop_at(monkeypatch):
 
         monkeypatch.setattr(StepTrainer, "training_step", training_step)
 
-    yield arrange
+    return arrange
 
 
 def digests(run):

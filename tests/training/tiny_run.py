@@ -71,6 +71,7 @@ def make_model(**changes):
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
+        "initializer_range": 0.2,
         "tie_word_embeddings": True,
         "bos_token_id": 1,
         "eos_token_id": 2,

@@ -7,7 +7,8 @@ sys.path.insert(0, str(Path(workflow.basedir)))
 
 from snakemake.exceptions import WorkflowError
 
-from diablo.experiments import Config, validate
+from diablo.experiments import Config
+from diablo.validation import validate
 from diablo.planning import resolve
 from diablo.provenance import lock_version
 

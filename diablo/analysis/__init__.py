@@ -1,0 +1,1 @@
+"""Checks and analyses of trained models."""

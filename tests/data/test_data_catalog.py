@@ -1,0 +1,146 @@
+"""The catalogue: what is in it, and what it refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from diablo.data.catalog import GithubSource, load_catalog
+from diablo.data.formats import READERS
+from diablo.data.prepare import BUILDERS, MODEL_BUILDERS
+from diablo.experiments import WORKFLOW
+
+SHA = "0" * 64
+GITHUB = {
+    "kind": "github",
+    "repo": "owner/name",
+    "commit": "1" * 40,
+    "path": "a/test.json",
+    "sha256": SHA,
+    "part": "boolq/test",
+    "format": "llm-adapters",
+}
+
+
+def write(folder: Path, **source) -> Path:
+    dataset = {
+        "title": "t",
+        "stand_in": None,
+        "builder": "commonsense",
+        "licence": "l",
+        "sources": [{**GITHUB, **source}],
+    }
+    path = folder / "catalog.yaml"
+    path.write_text(yaml.safe_dump({"models": {}, "datasets": {"d": dataset}}))
+    return path
+
+
+def test_every_name_in_the_catalogue_is_registered():
+    catalog = load_catalog()
+    assert {d.builder for d in catalog.datasets.values()} <= set(BUILDERS)
+    assert {m.builder for m in catalog.models.values()} <= set(MODEL_BUILDERS)
+    files = [
+        source
+        for dataset in catalog.datasets.values()
+        for source in dataset.sources
+        if isinstance(source, GithubSource)
+    ]
+    assert {source.format for source in files} <= set(READERS)
+
+
+def test_stand_ins_are_named_and_the_paper_s_own_data_are_not():
+    datasets = load_catalog().datasets
+    named = {name for name, dataset in datasets.items() if dataset.stand_in}
+    assert named == {"commonsense_mirror", "commonsense_generated"}
+
+
+def test_no_held_out_rows_are_declared_as_training_data():
+    for source in load_catalog().dataset("commonsense_mirror").sources:
+        if source.repo == "kashrest/socialiqa-nlp244" or source.repo == "BunsenFeng/AbstainQA":
+            assert source.part.endswith("/train")
+
+
+@pytest.mark.parametrize("name", load_catalog().models)
+def test_base_parameters_follow_from_the_widths(name):
+    model = load_catalog().model(name)
+    s = model.shapes
+    attention = 2 * s.hidden * s.hidden + 2 * s.hidden * s.kv
+    layer = attention + 3 * s.hidden * s.ffn + 2 * s.hidden
+    tied = name == "smollm2-135m"
+    embeddings = (1 if tied else 2) * s.vocab * s.hidden
+    assert s.base_parameters == embeddings + s.layers * layer + s.hidden
+
+
+def test_only_one_model_is_unpinned_and_says_so():
+    loose = [
+        name
+        for name, model in load_catalog().models.items()
+        for source in model.sources
+        if getattr(source, "unpinned", False)
+    ]
+    assert loose == ["llama-13b"]
+
+
+def test_good_entry_loads(tmp_path):
+    source = load_catalog(write(tmp_path)).dataset("d").sources[0]
+    assert source.location == Path("github/owner/name") / ("1" * 40) / "a/test.json"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sha": SHA}, "unknown key 'sha'; did you mean 'sha256'?"),
+        ({"sha256": None}, "sha256"),
+        ({"sha256": "abc"}, "'abc'"),
+        ({"commit": "main"}, "'main'"),
+        ({"path": "../secret"}, "must stay inside its folder"),
+        ({"path": "/etc/passwd"}, "must stay inside its folder"),
+        ({"part": "boolq/dev"}, "'boolq/dev'"),
+        ({"kind": "ftp"}, "ftp"),
+    ],
+)
+def test_bad_sources_are_refused(tmp_path, change, said):
+    with pytest.raises(ValueError) as error:  # noqa: PT011 (the message is checked below)
+        load_catalog(write(tmp_path, **change))
+    assert said in str(error.value)
+    assert str(tmp_path / "catalog.yaml") in str(error.value)
+
+
+def test_missing_hash_is_refused(tmp_path):
+    path = write(tmp_path)
+    path.write_text(path.read_text().replace(f"sha256: '{SHA}'", ""))
+    with pytest.raises(ValueError, match="sha256: this key is required"):
+        load_catalog(path)
+
+
+@pytest.mark.parametrize(
+    ("revision", "unpinned", "said"),
+    [("main", False, "say `unpinned: true`"), ("2" * 40, True, "without `unpinned`")],
+)
+def test_revision_is_a_commit_or_plainly_unpinned(tmp_path, revision, unpinned, said):
+    model = yaml.safe_load((WORKFLOW / "catalog.yaml").read_text())["models"]["llama2-7b"]
+    model["sources"][0] |= {"revision": revision, "unpinned": unpinned}
+    path = tmp_path / "catalog.yaml"
+    path.write_text(yaml.safe_dump({"models": {"m": model}, "datasets": {}}))
+    with pytest.raises(ValueError, match=said):
+        load_catalog(path)
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'llama2-7b'"):
+        load_catalog().model("llama2-7")
+    with pytest.raises(ValueError, match="did you mean 'commonsense_8'"):
+        load_catalog().dataset("comonsense_8")
+
+
+def test_data_package_does_not_import_torch():
+    modules = "catalog commonsense encode formats hub models prepare protocol sources standins"
+    imports = "; ".join(f"import diablo.data.{name}" for name in modules.split())
+    code = (
+        f"import sys; {imports}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,93 @@
+"""The pydantic models: what a user's mistake is told, and that the exported schemas are in step."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from diablo.experiments import (
+    SCHEMAS,
+    WORKFLOW,
+    Config,
+    Experiment,
+    Scale,
+    Settings,
+    load_experiment,
+    load_scale,
+)
+from diablo.validation import validate
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"scales": "demo"}, ["unknown key 'scales'", "did you mean 'scale'"]),
+        ({"scale": "dmo"}, ["scale", "'dmo'", "did you mean 'demo'"]),
+        ({"limits": {"trian": 3}}, ["unknown key 'trian'", "did you mean 'train'"]),
+        ({"limits": {"train": 0}}, ["limits.train = 0", "greater than or equal to 1"]),
+        ({"limits": {"train": "many"}}, ["limits.train = 'many'", "integer"]),
+        ({"seeds": []}, ["seeds = []"]),
+        ({"seeds": [1, 1]}, ["has a seed twice"]),
+        ({"filters": {"only": "lora"}}, ["filters.only = 'lora'", "list"]),
+        ({"protocol": "papre"}, ["'papre'", "did you mean 'paper'"]),
+        ({"epochs": -1}, ["epochs = -1"]),
+        ({"backend": "vlm"}, ["'vlm'", "did you mean 'vllm'"]),
+    ],
+)
+def test_a_mistake_in_the_config_is_named_with_the_nearest_valid_word(value, words) -> None:
+    with pytest.raises(ValueError, match=r"^config\.yaml") as caught:
+        validate(Config, value, "config.yaml")
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    with pytest.raises(ValueError, match="scael") as caught:
+        validate(Config, {"scael": "demo", "limits": {"steps": -1}}, "config.yaml")
+    assert "limits.steps = -1" in str(caught.value)
+
+
+def test_a_bad_key_deep_in_an_experiment_names_the_keys_of_that_place() -> None:
+    experiment = load_experiment("table1").model_dump()
+    experiment["groups"][1]["rows"][2]["num_block"] = 3
+    with pytest.raises(ValueError, match="did you mean 'num_blocks'"):
+        validate(Experiment, experiment, "table1.yaml")
+
+
+def test_a_reported_number_of_no_column_is_refused() -> None:
+    experiment = load_experiment("table1").model_dump()
+    experiment["groups"][0]["rows"][0]["reported"]["boolqq"] = 1.0
+    with pytest.raises(ValueError, match="did you mean 'boolq'"):
+        validate(Experiment, experiment, "table1.yaml")
+
+
+def test_unknown_module_letters_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown module letter 'x'"):
+        validate(Settings, {"modules": "qkx"}, "row")
+
+
+@pytest.mark.parametrize(("load", "name"), [(load_experiment, "tabel1"), (load_scale, "dmo")])
+def test_unknown_names_are_refused_with_the_nearest(load, name) -> None:
+    with pytest.raises(ValueError, match="did you mean"):
+        load(name)
+
+
+def test_settings_take_the_first_value_given() -> None:
+    top, middle = Settings(lr=1.0), Settings(lr=2.0, epochs=3)
+    assert top.over(middle, Settings(epochs=4, dropout=0.5)) == Settings(
+        lr=1.0, epochs=3, dropout=0.5
+    )
+
+
+@pytest.mark.parametrize("name", ["demo", "mini", "paper"])
+def test_scales_load(name: str) -> None:
+    assert isinstance(load_scale(name), Scale)
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_schema_files_are_in_step_with_the_models(name: str) -> None:
+    path = WORKFLOW / "schemas" / f"{name}.json"
+    assert json.loads(path.read_text()) == SCHEMAS[name].model_json_schema(), (
+        f"{path} is stale: run `python -m diablo.experiments` to write the schemas again"
+    )

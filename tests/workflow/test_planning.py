@@ -1,0 +1,230 @@
+"""From experiment × scale × config to runs: counts, repeats, filters, ranks, refusals, no torch."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from diablo.experiments import WORKFLOW, Config
+from diablo.planning import Plan, resolve
+from diablo.shapes import Shapes, diablo_parameters, lora_parameters, matched_rank
+
+LLAMA2 = Shapes(32, 4096, 4096, 11008, 6_738_415_616)
+QKVUD = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"]
+
+
+def rows_of(plan: Plan, table: str = "table1") -> list[tuple[str, dict]]:
+    return [(g["model"], row) for g in plan.tables[table]["groups"] for row in g["rows"]]
+
+
+def plan_with(**config) -> Plan:
+    return resolve(Config.model_validate(config))
+
+
+@pytest.fixture
+def workflow(tmp_path: Path) -> Path:
+    """A copy of the declarations that a test may spoil."""
+    return Path(shutil.copytree(WORKFLOW, tmp_path / "workflow"))
+
+
+def edit(path: Path, change) -> None:
+    value = yaml.safe_load(path.read_text())
+    change(value)
+    path.write_text(yaml.safe_dump(value, sort_keys=False))
+
+
+def test_demo_trains_each_distinct_run_of_table1_once() -> None:
+    plan = plan_with()
+    runs = plan.runs_of("table1")
+    assert len(runs) == len(set(runs)) == 9
+    methods = sorted(plan.runs[run].method for run in runs)
+    assert methods == sorted(
+        ["full", "zero-shot", "lora", "dora", "dora", "pissa", "milora", "diablo", "diablo"]
+    )
+
+
+@pytest.mark.parametrize("scale", ["demo", "mini"])
+def test_later_groups_say_whose_run_theirs_is(scale: str) -> None:
+    repeated = [row for model, row in rows_of(plan_with(scale=scale)) if model != "llama2-7b"]
+    for row in repeated:
+        assert row["reason"] or row["same_as"].startswith("Llama2-7B / "), row
+
+
+def test_paper_scale_trains_every_row_on_its_own_model() -> None:
+    plan = plan_with(scale="paper")
+    assert not any(row["same_as"] for _, row in rows_of(plan))
+    assert plan.tables["table1"]["stand_ins"] == []
+    diablo = {
+        (model, row["num_blocks"]): plan.runs[row["runs"][0]["run"]]
+        for model, row in rows_of(plan)
+        if row["method"] == "diablo"
+    }
+    # The paper's Table 12.
+    assert diablo["llama2-7b", 64].lr == 2e-4
+    assert diablo["llama2-7b", 128].lr == 3e-4
+    assert diablo["llama3-8b", 64].lr == 5e-5
+    assert diablo["llama3-8b", 128].lr == 1e-4
+    for spec in diablo.values():
+        assert (spec.batch_size, spec.epochs, spec.warmup_steps) == (16, 3, 100)
+        assert (spec.max_length, spec.precision, spec.schedule) == (256, "fp16", "linear")
+        assert spec.modules == QKVUD
+
+
+def test_stand_ins_are_named_at_the_small_scales() -> None:
+    for scale in ("demo", "mini"):
+        text = " ".join(plan_with(scale=scale).tables["table1"]["stand_ins"])
+        assert "SmolLM2" in text
+        assert "Llama2-7B, Llama3-8B and Llama-13B" in text
+
+
+@pytest.mark.parametrize(("blocks", "millions"), [(64, 70.25), (128, 35.13)])
+def test_counts_of_llama2_7b_are_the_known_ones(blocks: int, millions: float) -> None:
+    assert diablo_parameters(LLAMA2.widths(QKVUD), blocks) / 1e6 == pytest.approx(
+        millions, abs=0.01
+    )
+    assert lora_parameters(LLAMA2.widths(QKVUD), 32) / 1e6 == pytest.approx(56.10, abs=0.01)
+
+
+def test_counted_parameters_know_grouped_query_attention() -> None:
+    counted = {
+        (model, row["id"]): row["params_counted_percent"] for model, row in rows_of(plan_with())
+    }
+    assert counted["llama2-7b", "diablo-n64"] == pytest.approx(1.043, abs=5e-4)
+    assert counted["llama3-8b", "diablo-n64"] == pytest.approx(0.888, abs=5e-4)
+    assert counted["llama-13b", "diablo-n128"] == pytest.approx(0.529, abs=5e-4)
+    assert counted["llama2-7b", "smt"] is None
+
+
+def test_a_scaled_rank_keeps_the_papers_ratio() -> None:
+    small = Shapes(30, 576, 192, 1536, 134_515_008).widths(QKVUD)
+    assert matched_rank(0.7986, small, 64) == 4
+    assert matched_rank(0.001, small, 64) == 1
+    plan = plan_with()
+    ranks = {row["id"]: row["setting_used"]["rank"] for _, row in rows_of(plan) if row["runs"]}
+    assert ranks["lora-r32"] == 4
+    assert ranks["dora-r16"] == 2
+    lora = next(row for _, row in rows_of(plan) if row["id"] == "lora-r32")
+    assert any("0.76 of the parameters of DiaBlo" in note for note in lora["notes"])
+
+
+@pytest.mark.parametrize(
+    ("only", "skip", "kept"),
+    [
+        (["zero-shot", "lora", "diablo-n64"], [], {"zero-shot", "lora-r32", "diablo-n64"}),
+        (["llama2-7b", "diablo"], [], {"diablo-n64", "diablo-n128"}),
+        (
+            ["llama2-7b"],
+            ["dora", "full"],
+            {"zero-shot", "lora-r32", "pissa-r32", "milora-r32", "diablo-n64", "diablo-n128"},
+        ),
+        ([], ["diablo", "lora", "dora", "pissa", "milora", "full"], {"zero-shot"}),
+    ],
+)
+def test_filters_keep_rows_methods_and_groups(only, skip, kept) -> None:
+    plan = plan_with(filters={"only": only, "skip": skip})
+    rows = rows_of(plan)
+    assert {row["id"] for _, row in rows if row["runs"]} == kept
+    for model, row in rows:
+        if not row["runs"] and row["method"] != "smt":
+            assert row["reason"] == "filtered"
+        if "llama2-7b" in only and model != "llama2-7b":
+            assert not row["runs"]
+
+
+def test_a_filter_of_nothing_is_refused_with_the_nearest_word() -> None:
+    with pytest.raises(ValueError, match=r"filters\.only: unknown .*'loar'.*did you mean 'lora'"):
+        plan_with(filters={"only": ["loar"]})
+
+
+def test_what_is_not_implemented_says_so() -> None:
+    reasons = {row["reason"] for _, row in rows_of(plan_with()) if row["method"] == "smt"}
+    assert all("not implemented yet" in reason for reason in reasons)
+
+
+def test_seeds_repeat_what_is_trained_and_only_that() -> None:
+    rows = {row["id"]: row for _, row in rows_of(plan_with(seeds=[0, 1, 2]))}
+    assert [run["seed"] for run in rows["diablo-n64"]["runs"]] == [0, 1, 2]
+    assert len({run["run"] for run in rows["diablo-n64"]["runs"]}) == 3
+    assert len(rows["zero-shot"]["runs"]) == 1
+
+
+def test_command_line_caps_reach_runs_and_suites() -> None:
+    plan = plan_with(limits={"train": 32, "test_per_task": 3, "steps": 5}, epochs=2)
+    trained = [spec for spec in plan.runs.values() if spec.dataset]
+    assert {(s.train_limit, s.max_steps, s.epochs) for s in trained} == {(32, 5, 2)}
+    assert plan.suites["commonsense-paper"].limit_per_task == 3
+    assert plan.tables["table1"]["limits"] == {"train": 32, "test_per_task": 3, "steps": 5}
+
+
+def test_every_setting_that_changes_a_result_changes_the_runs_folder() -> None:
+    names = [set(plan_with(**c).runs) for c in ({}, {"epochs": 2}, {"protocol": "peer"})]
+    assert not names[0] & names[1] or names[0] & names[1] == {
+        run for run in names[0] if "zero-shot" in run
+    }
+    assert not names[0] & names[2]
+
+
+def test_evaluation_caps_do_not_train_again() -> None:
+    assert set(plan_with().runs) == set(plan_with(limits={"test_per_task": 2}).runs)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("experiments/table1.yaml", lambda v: v["groups"][0].update(model="lama2-7b"), "did you mean 'llama2-7b'"),
+        ("experiments/table1.yaml", lambda v: v["groups"][0]["rows"][2].update(method="lroa"), "did you mean 'lora'"),
+        ("experiments/table1.yaml", lambda v: v.update(suite="comonsense"), "did you mean 'commonsense'"),
+        ("experiments/table1.yaml", lambda v: v.update(name="table2"), "name is 'table2'"),
+        ("experiments/table1.yaml", lambda v: v.update(columns=v["columns"] | {"bolq": "B"}), "did you mean 'boolq'"),
+        ("scales/demo.yaml", lambda v: v["settings"].update(lroa={"lr": 1.0}), "did you mean 'lora'"),
+        ("scales/demo.yaml", lambda v: v["settings"].pop("lora"), None),
+        ("scales/demo.yaml", lambda v: v["datasets"].update(commonsense_170k="comonsense_generated"), "did you mean 'commonsense_generated'"),
+        ("scales/demo.yaml", lambda v: v["suites"]["commonsense"]["decoding"].update(num_beam=1), "did you mean 'num_beams'"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_the_yaml_are_refused_while_planning(workflow, file, change, words) -> None:
+    edit(workflow / file, change)
+    if words is None:
+        resolve(Config(), workflow)
+        return
+    with pytest.raises(ValueError, match=words):
+        resolve(Config(), workflow)
+
+
+def test_a_row_without_a_learning_rate_is_refused(workflow: Path) -> None:
+    edit(workflow / "scales/demo.yaml", lambda v: v["settings"].pop("lora"))
+    edit(workflow / "experiments/table1.yaml", lambda v: v["groups"][0]["rows"][2].pop("lr"))
+    with pytest.raises(ValueError, match="no learning rate"):
+        resolve(Config(), workflow)
+
+
+def test_a_users_own_experiment_needs_only_yaml(workflow: Path) -> None:
+    value = yaml.safe_load((workflow / "experiments/table1.yaml").read_text())
+    value |= {"name": "mine", "title": "Mine"}
+    value["groups"] = value["groups"][:1]
+    value["columns"] = {"piqa": "PIQA"}
+    value["groups"][0]["rows"] = [
+        {"label": "LoRA wide", "method": "lora", "origin": "unknown", "rank": 64, "alpha": 64,
+         "lr": 1e-3, "reported": {}},
+    ]  # fmt: skip
+    (workflow / "experiments/mine.yaml").write_text(yaml.safe_dump(value))
+    plan = resolve(Config(), workflow)
+    (run,) = plan.runs_of("mine")
+    assert plan.runs[run].rank == 8
+    assert plan.datasets_of("mine") == ["commonsense_generated"]
+    assert plan.models_of("mine") == ["smollm2-135m"]
+
+
+@pytest.mark.parametrize("scale", ["demo", "mini", "paper"])
+def test_planning_imports_no_torch(scale: str) -> None:
+    code = (
+        "import sys; from diablo.experiments import Config; from diablo.planning import resolve;"
+        f"resolve(Config(scale={scale!r}));"
+        "sys.exit(bool({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
