@@ -30,9 +30,8 @@ def batches(
 ) -> list[list[int]]:
     """Consecutive groups of prompts, `batch_size` at a time (None: `GROUP` or `BEAM_GROUP`)."""
     size = batch_size or (GROUP if decoding.num_beams == 1 else BEAM_GROUP)[device]
-    return [
-        list(range(len(lengths)))[start : start + size] for start in range(0, len(lengths), size)
-    ]
+    rows = list(range(len(lengths)))
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 class VllmEngine:

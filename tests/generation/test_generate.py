@@ -267,7 +267,7 @@ def test_vllm_beams_with_several_ends_are_refused_by_name():
 def test_missing_vllm_is_explained(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "vllm", None)
     monkeypatch.setattr("diablo.generation.vllm_engine._set_environment", lambda threads: None)
-    with pytest.raises(ValueError, match="vLLM cannot be imported .* --backend transformers"):
+    with pytest.raises(ValueError, match=r"vLLM cannot be imported .* --backend transformers"):
         VllmEngine("folder", Decoding(), [2], "float32", 64)
 
 

@@ -1,5 +1,6 @@
 # The plan of every run and table, resolved once while Snakemake parses, and the helpers of the rules.
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -30,10 +31,16 @@ TABLES = ("csv", "md", "html", "tex")
 FIGURES = ("png", "svg", "csv")
 
 # Snakemake's own interpreter, never whatever `diablo` the PATH has; the code of this checkout.
-DIABLO = f"PYTHONPATH={workflow.basedir!r} {sys.executable!r} -m diablo"
+DIABLO = f"PYTHONPATH={shlex.quote(workflow.basedir)} {shlex.quote(sys.executable)} -m diablo"
 # Without conda Snakemake does not see a new torch: the lock file's hash is a param of the rules
 # whose results depend on it.
 LOCK = (lock_version() or {}).get("sha256")
+# Not a param of the download rules: where a file is found changes nothing, its hash is checked.
+WHERE = " ".join(
+    f"--{key} {shlex.quote(value)}"
+    for key, value in (("mirror", SETTINGS.mirror), ("cache", SETTINGS.cache))
+    if value
+)
 
 
 wildcard_constraints:
@@ -43,11 +50,6 @@ wildcard_constraints:
     model=r"[^/]+",
     dataset=r"[^/]+",
     experiment="|".join(PLAN.tables),
-
-
-def where_options():
-    options = {"--mirror": SETTINGS.mirror, "--cache": SETTINGS.cache}
-    return " ".join(f"{key} {value!r}" for key, value in options.items() if value)
 
 
 def source_digest(dataset):

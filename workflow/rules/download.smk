@@ -12,13 +12,11 @@ rule download_model:
         f"{MODELS}/{{model}}/provenance.json",
     log:
         f"{SETTINGS.results}/logs/models/{{model}}.log",
-    params:
-        where=where_options(),
     resources:
         mem_mb=2500,
     retries: 2
     shell:
-        "{DIABLO} download --model {wildcards.model} --out $(dirname {output}) {params.where} "
+        "{DIABLO} download --model {wildcards.model} --out $(dirname {output}) {WHERE} "
         "2>&1 | tee {log}"
 
 
@@ -28,12 +26,11 @@ rule download_dataset:
     log:
         f"{LOGS}/data/{{dataset}}.log",
     params:
-        where=where_options(),
         source=lambda wildcards: source_digest(wildcards.dataset),
     resources:
         mem_mb=1500,
     shell:
-        "{DIABLO} download --dataset {wildcards.dataset} --out $(dirname {output}) {params.where} "
+        "{DIABLO} download --dataset {wildcards.dataset} --out $(dirname {output}) {WHERE} "
         "2>&1 | tee {log}"
 
 

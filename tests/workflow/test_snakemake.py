@@ -1,0 +1,139 @@
+"""The real Snakemake: plans, refusals, a whole chain on a tiny model, and kill -9 in its midst."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from workspace import Workspace
+
+from diablo.experiments import Config
+from diablo.planning import resolve
+
+SMALL = (
+    "limits={train: 24, test_per_task: 2, steps: 6}",
+    "filters={only: [zero-shot, diablo-n64], skip: []}",
+)
+
+
+@pytest.mark.parametrize("scale", ["demo", "mini", "paper"])
+def test_plans_offline_at_every_scale(workspace: Workspace, scale: str) -> None:
+    done = workspace.run("-n", "table1", "--cores", "1", "--config", f"scale={scale}")
+    jobs = dict(
+        line.split()[:2] for line in done.stdout.splitlines() if line.startswith("finetune_run ")
+    )
+    assert jobs["finetune_run"] == {"demo": "9", "mini": "9", "paper": "24"}[scale]
+    assert not list((workspace.folder / "results").glob("**/*")) or not done.stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (["scael=demo"], "did you mean 'scale'"),
+        (["scale=dmo"], "did you mean 'demo'"),
+        (["limits={trian: 3}"], "did you mean 'train'"),
+        (["filters={only: [loar]}"], "did you mean 'lora'"),
+        (["epochs=many"], "epochs = 'many'"),
+    ],
+)
+def test_mistakes_are_refused_before_the_dag(workspace: Workspace, config, words) -> None:
+    done = workspace.run("-n", "table1", "--cores", "1", "--config", *config, check=False)
+    assert done.returncode != 0
+    assert words in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_the_whole_chain_and_then_nothing_to_do(tiny_workspace: Workspace) -> None:
+    arguments = ("--cores", "2", "table1", "--config", *SMALL)
+    tiny_workspace.run(*arguments)
+    tables = tiny_workspace.folder / "results" / "demo" / "tables"
+    figures = tiny_workspace.folder / "results" / "demo" / "figures"
+    for form in ("csv", "md", "html", "tex"):
+        assert (tables / f"table1.{form}").stat().st_size > 500
+    for form in ("png", "svg", "csv"):
+        assert (figures / f"table1.{form}").stat().st_size > 500
+    text = (tables / "table1.md").read_text()
+    assert "stands in for" in text
+    assert "not run: filtered" in text
+    again = tiny_workspace.run(*arguments)
+    assert "Nothing to be done" in again.stdout + again.stderr
+    # Another cap on the test set scores again, but trains nothing.
+    other = ("--config", SMALL[0].replace("test_per_task: 2", "test_per_task: 3"), SMALL[1])
+    plan = tiny_workspace.run("-n", "--cores", "2", "table1", *other).stdout
+    assert "generate_suite" in plan
+    assert "finetune_run" not in plan
+    # The report is one file without an external request in its own data.
+    report = tiny_workspace.folder / "report.html"
+    tiny_workspace.run("--cores", "1", "--report", str(report), "table1", "--config", *SMALL)
+    assert report.stat().st_size > 10_000
+
+
+def _diablo_run() -> str:
+    config = Config(
+        limits={"train": 160, "test_per_task": 1, "steps": 40}, filters={"only": ["diablo-n64"]}
+    )
+    (run,) = resolve(config).runs_of("table1")
+    return run
+
+
+def _processes(word: str) -> list[int]:
+    """Processes whose command line has `word`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if word in entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"):
+                found.append(int(entry.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["job", "snakemake"])
+def test_kill_dash_9_goes_on_to_the_same_result(tiny_workspace: Workspace, victim: str) -> None:
+    run = _diablo_run()
+    base = tiny_workspace.folder / "results" / "demo" / "runs" / run
+    work = tiny_workspace.folder / "results" / "demo" / ".work" / run / "finetune"
+    target = f"results/demo/runs/{run}/adapter/provenance.json"
+    arguments = (
+        "--cores", "1", target, "--config",
+        "limits={train: 160, test_per_task: 1, steps: 40}", "filters={only: [diablo-n64], skip: []}",
+    )  # fmt: skip
+
+    started = subprocess.Popen(
+        tiny_workspace.command(*arguments),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "DIABLO_CHECKPOINT_SECONDS": "0"},
+    )
+    while not list(work.glob("checkpoint-*")):
+        assert started.poll() is None, "the run ended before it wrote a checkpoint"
+        time.sleep(0.005)
+    if victim == "snakemake":
+        os.killpg(started.pid, signal.SIGKILL)
+    else:
+        for process in _processes(f"finetune results/demo/runs/{run}"):
+            os.kill(process, signal.SIGKILL)
+    assert started.wait() != 0
+    assert not (base / "adapter").exists()
+    if victim == "snakemake":
+        tiny_workspace.run("--unlock", *arguments)
+
+    tiny_workspace.run(*arguments)
+    resumed = (base / "adapter" / "adapter_model.safetensors").read_bytes()
+    log = [json.loads(line)["step"] for line in (base / "log.jsonl").read_text().splitlines()]
+    assert json.loads((base / "adapter" / "provenance.json").read_text())["resumed_from_step"] > 0
+    assert log == list(range(1, 41))
+    assert not work.exists()
+
+    shutil.rmtree(base)
+    tiny_workspace.run(*arguments)
+    assert (base / "adapter" / "adapter_model.safetensors").read_bytes() == resumed
