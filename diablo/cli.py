@@ -173,29 +173,36 @@ def work_folder(run_folder: Path, part: str) -> Path:
 
 def finetune(options: argparse.Namespace) -> None:
     from diablo.data.protocol import load_protocol
+    from diablo.data.sources import locked
     from diablo.training import finetune as run
 
     spec = read_spec(options.spec)
     folder = options.spec.parent
     protocol = load_protocol(spec.suite, spec.variant)
-    run(spec, folder, work_folder(folder, "finetune"), protocol, threads=options.threads)
+    work = work_folder(folder, "finetune")
+    # A killed Snakemake leaves its job running: the one that takes over waits for it to end.
+    with locked(work):
+        run(spec, folder, work, protocol, threads=options.threads)
 
 
 def generate(options: argparse.Namespace) -> None:
+    from diablo.data.sources import locked
     from diablo.generation import generate as run
 
     spec, suite = read_spec(options.spec), read_suite(options.suite)
     folder = options.spec.parent
-    run(
-        spec,
-        suite,
-        folder,
-        folder / "generations" / f"{suite.suite}.jsonl",
-        work_folder(folder, f"generate-{suite.suite}"),
-        backend=options.backend,
-        batch_size=options.batch_size,
-        threads=options.threads,
-    )
+    work = work_folder(folder, f"generate-{suite.suite}")
+    with locked(work):
+        run(
+            spec,
+            suite,
+            folder,
+            folder / "generations" / f"{suite.suite}.jsonl",
+            work,
+            backend=options.backend,
+            batch_size=options.batch_size,
+            threads=options.threads,
+        )
 
 
 def score(options: argparse.Namespace) -> None:

@@ -152,7 +152,8 @@ def load_base(model_path: str, device: str, dtype: torch.dtype) -> PreTrainedMod
         raise ValueError(
             f"model folder {model_path!r} does not exist; build it with `diablo download --model`"
         )
-    return AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype).to(device)
+    model: Any = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype)
+    return model.to(device)
 
 
 def load_for_inference(

@@ -35,7 +35,7 @@ def wrap(model: PreTrainedModel, config: PeftConfig, spec: Any) -> PeftModel:
 def save(model: PeftModel, folder: Path) -> None:
     """Write the adapter in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`."""
     # Target modules never include the embedding; asking PEFT to look would need the base's config.
-    model.save_pretrained(folder, save_embedding_layers=False)
+    model.save_pretrained(str(folder), save_embedding_layers=False)
     tidy(folder)
 
 

@@ -22,4 +22,4 @@ def save(model: PreTrainedModel, folder: Path) -> None:
 def load(base_model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """The saved model, on the base model's device and in its type."""
     model = type(base_model).from_pretrained(folder, dtype=base_model.dtype)
-    return model.to(base_model.device)
+    return model.to(base_model.device)  # type: ignore[arg-type]

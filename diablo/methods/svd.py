@@ -24,7 +24,6 @@ from .lora import config
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from peft.tuners.lora import LoraLayer
     from transformers import PreTrainedModel
 
 ADAPTER = "default"
@@ -84,10 +83,10 @@ def save(model: PeftModel, folder: Path) -> None:
         prefix = f"{name}.lora_"
         tensors[prefix + "A.weight"] = torch.cat([a.detach().cpu(), a0.cpu().to(a.dtype)])
         tensors[prefix + "B.weight"] = torch.cat([b.detach().cpu(), -b0.cpu().to(b.dtype)], dim=1)
-    settings = copy.deepcopy(model.peft_config[ADAPTER])
+    settings: Any = copy.deepcopy(model.peft_config[ADAPTER])
     # Twice the rank and twice alpha: the same scale alpha / r.
     settings.r, settings.lora_alpha = 2 * settings.r, 2 * settings.lora_alpha
-    settings.base_model_name_or_path = model.base_model.model.name_or_path
+    settings.base_model_name_or_path = model.get_base_model().name_or_path
     settings.inference_mode = True
     folder.mkdir(parents=True, exist_ok=True)
     settings.save_pretrained(str(folder))
@@ -95,13 +94,14 @@ def save(model: PeftModel, folder: Path) -> None:
     tidy(folder)
 
 
-def _layers(model: PeftModel) -> list[tuple[str, LoraLayer]]:
+def _layers(model: PeftModel) -> list[tuple[str, Any]]:
+    """(name, LoraLayer) of every targeted layer."""
     from peft.tuners.lora import LoraLayer
 
     return [(name, layer) for name, layer in model.named_modules() if isinstance(layer, LoraLayer)]
 
 
-def _initial_factors(name: str, layer: LoraLayer, triplets: slice) -> tuple[Tensor, Tensor]:
+def _initial_factors(name: str, layer: Any, triplets: slice) -> tuple[Tensor, Tensor]:
     weight, rank = layer.get_base_layer().weight, layer.r[ADAPTER]
     if rank > min(weight.shape):
         raise ValueError(
@@ -110,7 +110,7 @@ def _initial_factors(name: str, layer: LoraLayer, triplets: slice) -> tuple[Tens
     return singular_factors(weight, triplets, layer.scaling[ADAPTER])
 
 
-def _install(name: str, layer: LoraLayer, factors: Factors) -> None:
+def _install(name: str, layer: Any, factors: Factors) -> None:
     """Set A and B to their initial values and take their product out of the frozen weight."""
     weight, a, b = layer.get_base_layer().weight, layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]
     kept = factors.get(name)

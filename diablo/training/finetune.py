@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def finetune(
     steps = StepLog(log, trainer.facts)
     trainer.add_callback(steps)
     try:
-        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         steps.close()
 
@@ -160,10 +161,11 @@ def _identity(spec: Any, data: Path) -> dict[str, Any]:
 
 def _seed(seed: int) -> None:
     """Seed everything and ask for deterministic kernels."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     set_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # The default would also fill all new memory, to show the use of what was never written.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _arguments(

@@ -43,9 +43,8 @@ def summed_loss(model: nn.Module, input_ids: Tensor, labels: Tensor) -> Tensor:
 
 def output_head(model: nn.Module) -> nn.Module | None:
     """The module that makes a causal model's logits; None where a model does not tell."""
-    if not hasattr(model, "get_output_embeddings"):
-        return None
-    head = model.get_output_embeddings()
+    get = getattr(model, "get_output_embeddings", None)
+    head = get() if callable(get) else None
     return head if isinstance(head, nn.Module) else None
 
 

@@ -28,8 +28,8 @@ class StepTrainer(Trainer):
         facts: of the current step, for the log: loss, grad_norm, lr, tokens, targets, examples.
     """
 
-    def __init__(self, *args: Any, checkpoints: Checkpoints, **kwargs: Any):
-        super().__init__(*args, callbacks=[SaveWhenDue(checkpoints)], **kwargs)
+    def __init__(self, checkpoints: Checkpoints, **kwargs: Any):
+        super().__init__(callbacks=[SaveWhenDue(checkpoints)], **kwargs)
         self.checkpoints = checkpoints
         self.facts: dict[str, Any] = {}
         self._skips = 0
@@ -87,12 +87,12 @@ class StepTrainer(Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         assert output_dir is not None
         Path(output_dir).mkdir(parents=True, exist_ok=True)
-        save_trainable(self.model, Path(output_dir))
+        save_trainable(self.model, Path(output_dir))  # type: ignore[arg-type]
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
-        load_trainable(self.model, Path(resume_from_checkpoint))
+        load_trainable(self.model, Path(resume_from_checkpoint))  # type: ignore[arg-type]
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: the estimate costs a walk over all modules at every step."""

@@ -162,12 +162,9 @@ def test_fp16_on_a_cpu_is_refused(make_run, finetune, monkeypatch):
         finetune(make_run(precision="fp16"))
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_not_finite_stops_the_run(method, make_run, finetune):
-    run = make_run(method=method, lr=1e25, warmup_steps=0)
-    message = (
-        r"is (nan|inf) at step \d+ with learning rate 9.17e\+24; last good checkpoint: \S*checkpoint-1"
-    )
+def test_not_finite_stops_the_run(make_run, finetune):
+    run = make_run(method="full", lr=1e25, warmup_steps=0)
+    message = r"is (nan|inf) at step \d+ with learning rate 9.17e\+24; last good checkpoint: \S*checkpoint-1"
     with pytest.raises(FloatingPointError, match=message):
         finetune(run, save_steps=1)
     assert not (run.folder / "adapter").exists()

@@ -32,13 +32,15 @@ rule aggregate_table:
             subcategory="{experiment}",
             labels={"experiment": "{experiment}", "shows": "each task"},
         ),
-        others=multiext(f"{ROOT}/figures/{{experiment}}", ".svg", ".csv", ".provenance.json"),
+        others=multiext(
+            f"{ROOT}/figures/{{experiment}}", ".svg", ".csv", ".provenance.json"
+        ),
         tasks_others=multiext(f"{ROOT}/figures/{{experiment}}-tasks", ".svg", ".csv"),
     log:
         f"{LOGS}/tables/{{experiment}}.log",
-    params:
-        stand_ins=lambda wildcards: PLAN.tables[wildcards.experiment]["stand_ins"],
     resources:
         mem_mb=1000,
+    params:
+        stand_ins=lambda wildcards: PLAN.tables[wildcards.experiment]["stand_ins"],
     shell:
         "{DIABLO} aggregate {input.plan} 2>&1 | tee {log}"

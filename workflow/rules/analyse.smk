@@ -12,12 +12,12 @@ rule audit_run:
         f"{ROOT}/runs/{{run}}/audit/{{suite}}.json",
     log:
         f"{LOGS}/runs/{{run}}/audit-{{suite}}.log",
-    params:
-        lock=LOCK,
-        backend=SETTINGS.backend,
     resources:
         mem_mb=4000,
         gpu=1,
+    params:
+        lock=LOCK,
+        backend=SETTINGS.backend,
     shell:
         "{DIABLO} audit {input.spec} --suite {input.suite} --backend {params.backend} "
         "2>&1 | tee {log}"

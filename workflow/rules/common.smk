@@ -61,7 +61,7 @@ def suite_spec(wildcards):
 
 
 def as_json(value):
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def model_of(wildcards):
@@ -101,5 +101,9 @@ def table_outputs(name):
 
 
 def audit_outputs(wildcards):
-    audited = [run for run, spec in PLAN.runs.items() if spec.method not in ("zero-shot", "full")]
+    audited = [
+        run
+        for run, spec in PLAN.runs.items()
+        if spec.method not in ("zero-shot", "full")
+    ]
     return [f"{ROOT}/runs/{run}/audit/{PLAN.runs[run].suite}.json" for run in audited]

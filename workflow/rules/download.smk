@@ -12,9 +12,9 @@ rule download_model:
         f"{MODELS}/{{model}}/provenance.json",
     log:
         f"{SETTINGS.results}/logs/models/{{model}}.log",
+    retries: 2
     resources:
         mem_mb=2500,
-    retries: 2
     shell:
         "{DIABLO} download --model {wildcards.model} --out $(dirname {output}) {WHERE} "
         "2>&1 | tee {log}"
@@ -25,10 +25,10 @@ rule download_dataset:
         f"{ROOT}/data/{{dataset}}/provenance.json",
     log:
         f"{LOGS}/data/{{dataset}}.log",
-    params:
-        source=lambda wildcards: source_digest(wildcards.dataset),
     resources:
         mem_mb=1500,
+    params:
+        source=lambda wildcards: source_digest(wildcards.dataset),
     shell:
         "{DIABLO} download --dataset {wildcards.dataset} --out $(dirname {output}) {WHERE} "
         "2>&1 | tee {log}"

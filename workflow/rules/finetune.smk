@@ -13,11 +13,11 @@ rule finetune_run:
         f"{LOGS}/runs/{{run}}/finetune.log",
     benchmark:
         f"{BENCHMARKS}/runs/{{run}}/finetune.tsv"
-    params:
-        lock=LOCK,
     threads: 1
     resources:
         mem_mb=2900,
         gpu=1,
+    params:
+        lock=LOCK,
     shell:
         "{DIABLO} finetune {input.spec} --threads {threads} 2>&1 | tee {log}"

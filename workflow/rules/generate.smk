@@ -15,13 +15,13 @@ rule generate_suite:
         f"{LOGS}/runs/{{run}}/generate-{{suite}}.log",
     benchmark:
         f"{BENCHMARKS}/runs/{{run}}/generate-{{suite}}.tsv"
-    params:
-        lock=LOCK,
-        backend=SETTINGS.backend,
     threads: 1
     resources:
         mem_mb=2900,
         gpu=1,
+    params:
+        lock=LOCK,
+        backend=SETTINGS.backend,
     shell:
         "{DIABLO} generate {input.spec} --suite {input.suite} --backend {params.backend} "
         "--threads {threads} 2>&1 | tee {log}"

@@ -11,9 +11,9 @@ rule score_suite:
         f"{ROOT}/runs/{{run}}/scores/{{suite}}.json",
     log:
         f"{LOGS}/runs/{{run}}/score-{{suite}}.log",
-    params:
-        lock=LOCK,
     resources:
         mem_mb=1500,
+    params:
+        lock=LOCK,
     shell:
         "{DIABLO} score {input.spec} --suite {input.suite} 2>&1 | tee {log}"

@@ -1,0 +1,93 @@
+"""The command line: mistakes are one line and exit status 2, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diablo.cli import main, work_folder
+from diablo.experiments import Config
+from diablo.planning import resolve
+
+
+@pytest.fixture
+def spec() -> dict:
+    return next(s for s in resolve(Config()).runs.values() if s.method == "diablo").model_dump()
+
+
+def test_resolve_writes_what_it_was_given(tmp_path: Path, spec: dict) -> None:
+    out = tmp_path / spec["run"] / "spec.json"
+    assert main(["resolve", "--kind", "run", "--json", json.dumps(spec), "--out", str(out)]) == 0
+    assert json.loads(out.read_text()) == spec
+
+
+def test_resolve_refuses_what_is_no_spec(tmp_path: Path, spec: dict, capsys) -> None:
+    spec["num_block"] = spec.pop("num_blocks")
+    out = tmp_path / "spec.json"
+    assert main(["resolve", "--kind", "run", "--json", json.dumps(spec), "--out", str(out)]) == 2
+    assert "did you mean 'num_blocks'" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("verb", ["finetune", "generate", "score", "audit"])
+def test_a_spec_in_another_runs_folder_is_refused(verb, tmp_path: Path, spec: dict, capsys) -> None:
+    path = tmp_path / "another" / "spec.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(spec))
+    more = [] if verb == "finetune" else ["--suite", str(path)]
+    assert main([verb, str(path), *more]) == 2
+    error = capsys.readouterr().err
+    assert spec["run"] in error
+    assert "'another'" in error
+
+
+def test_a_missing_file_is_named(tmp_path: Path, capsys) -> None:
+    assert main(["finetune", str(tmp_path / "spec.json")]) == 2
+    assert "spec.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--model", "x"], ["--out", "y"], ["--out", "y", "--model", "a", "--dataset", "b"]],
+)
+def test_download_says_what_to_give(arguments, capsys) -> None:
+    assert main(["download", *arguments]) == 2
+    assert "--out and one of --model and --dataset" in capsys.readouterr().err
+
+
+def test_download_of_an_unknown_name_is_refused(tmp_path: Path, capsys) -> None:
+    assert main(["download", "--model", "smollm2-135", "--out", str(tmp_path / "m")]) == 2
+    assert "did you mean 'smollm2-135m'" in capsys.readouterr().err
+
+
+def test_download_check_of_the_demo_needs_no_network(tmp_path: Path, capsys) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("scale: demo\n")
+    assert main(["download", "--check", "table1", "--config", str(config)]) == 0
+    assert "are here" in capsys.readouterr().out
+
+
+def test_download_check_lists_what_is_missing(tmp_path: Path, capsys) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"scale: mini\nmirror: {tmp_path}\ncache: {tmp_path / 'cache'}\n")
+    assert main(["download", "--check", "table1", "--config", str(config)]) == 2
+    error = capsys.readouterr().err
+    assert "problem(s) at scale mini" in error
+    assert "dataset/boolq/test.json" in error
+
+
+def test_what_a_resume_needs_lies_outside_the_runs_folder() -> None:
+    folder = work_folder(Path("results/demo/runs/a-run"), "finetune")
+    assert folder == Path("results/demo/.work/a-run/finetune")
+
+
+def test_help_is_there_without_torch() -> None:
+    code = (
+        "import sys; from diablo.cli import parser; parser().format_help();"
+        "sys.exit(bool({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

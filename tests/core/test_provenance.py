@@ -1,0 +1,31 @@
+"""provenance.json says from what, by what, and at what cost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from diablo.provenance import Provenance
+
+
+def test_provenance_has_inputs_code_versions_and_cost(tmp_path: Path) -> None:
+    source = tmp_path / "input.txt"
+    source.write_text("abc")
+    provenance = Provenance("finetune", [source], seed=3)
+    provenance.add(steps=7)
+    provenance.write(tmp_path / "provenance.json")
+    facts = json.loads((tmp_path / "provenance.json").read_text())
+    assert facts["inputs"] == {str(source): hashlib.sha256(b"abc").hexdigest()}
+    assert (facts["verb"], facts["seed"], facts["steps"]) == ("finetune", 3, 7)
+    assert facts["code"].get("commit") or facts["code"]["version"]
+    assert facts["packages"]["pandas"]
+    assert facts["wall_seconds"] >= 0
+    assert facts["peak_memory_bytes"] > 1e6
+
+
+def test_a_missing_input_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"absent\.txt"):
+        Provenance("score", [tmp_path / "absent.txt"])

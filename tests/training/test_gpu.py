@@ -1,0 +1,79 @@
+"""The precisions and the restart on a GPU."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from diablo.methods import METHODS, load_for_inference
+from diablo.training.trainer import StepTrainer
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+TRAINED = [name for name in METHODS if name != "zero-shot"]
+
+
+def weights(run):
+    (path,) = (run.folder / "adapter").glob("*.safetensors")
+    return load_file(path)
+
+
+@pytest.mark.parametrize("method", TRAINED)
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "bf16-pure"])
+def test_precision(method, precision, make_run, finetune):
+    run = make_run(method=method, precision=precision)
+    log = finetune(run)
+    assert log[-1]["loss"] < 0.9 * log[0]["loss"]
+    facts = json.loads((run.folder / "adapter" / "provenance.json").read_text())
+    assert facts["dtype"]["autocast"] == (None if precision == "bf16-pure" else precision)
+    expected = torch.bfloat16 if precision == "bf16-pure" else torch.float32
+    assert {tensor.dtype for tensor in weights(run).values()} == {expected}
+    served = load_for_inference(run.spec, run.folder / "adapter", "cuda", "bfloat16")
+    assert (served.device.type, served.dtype) == ("cuda", torch.bfloat16)
+
+
+class Stop(Exception):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("method", ["full", "lora", "milora", "diablo"])
+def test_same_bytes_after_a_restart(method, precision, make_run, finetune, monkeypatch):
+    settings = {"method": method, "precision": precision}
+    whole, stopped = make_run("whole", **settings), make_run("stopped", **settings)
+    finetune(whole)
+    original = StepTrainer.training_step
+
+    def stop_in_step_five(self, *args, **kwargs):
+        if self.state.global_step == 4:
+            raise Stop
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(StepTrainer, "training_step", stop_in_step_five)
+    with pytest.raises(Stop):
+        finetune(stopped, save_steps=3)
+    monkeypatch.undo()
+    finetune(stopped)
+    for name, tensor in weights(whole).items():
+        assert torch.equal(weights(stopped)[name], tensor), name
+
+
+def test_overflow_in_fp16_skips_the_step(make_run, finetune, monkeypatch):
+    from torch.amp import GradScaler
+
+    # A first scale that must overflow: the scaler halves it until it fits.
+    original = GradScaler.__init__
+
+    def high(self, device="cuda", init_scale=2.0**16, **kwargs):
+        original(self, device, init_scale=2.0**30, **kwargs)
+
+    monkeypatch.setattr(GradScaler, "__init__", high)
+    log = finetune(make_run(method="lora", precision="fp16", dropout=0.0, epochs=10.0, lr=1e-3))
+    skipped = [line for line in log if line.get("skipped")]
+    assert 0 < len(skipped) <= 20
+    assert all(line["grad_norm"] is None for line in skipped)
+    assert log[-1]["grad_norm"] > 0
+    assert log[-1]["loss"] < log[0]["loss"]
