@@ -12,6 +12,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Provenance:
         seed: the seed of the job, if it has one.
     """
 
-    def __init__(self, verb: str, inputs: list[str | Path] = [], seed: int | None = None):  # noqa: B006
+    def __init__(self, verb: str, inputs: Sequence[str | Path] = (), seed: int | None = None):
         self._started = time.monotonic()
         self.facts: dict[str, Any] = {
             "verb": verb,

@@ -309,7 +309,7 @@ class Resolver:
                 self.scale.datasets.get(self.experiment.train, self.experiment.train)
             )
             ratio = None if row.alpha is None or row.rank is None else row.alpha / row.rank
-            batch = used.batch_size
+            batch = used.batch_size or 1
             fields |= {
                 "dataset": data,
                 "data_path": f"{self.config.results}/{self.scale.name}/data/{data}",
@@ -321,17 +321,9 @@ class Resolver:
                 "micro_batch_size": min(used.micro_batch_size or batch, batch),
                 "train_limit": self._limits().train,
             }
-            same = (
-                "dropout",
-                "optimizer",
-                "lr",
-                "weight_decay",
-                "schedule",
-                "warmup_steps",
-                "epochs",
-            )
-            same += ("batch_size", "max_length", "max_grad_norm", "gradient_checkpointing")
-            fields |= {key: getattr(used, key) for key in same}
+            copied = "dropout optimizer lr weight_decay schedule warmup_steps epochs batch_size "
+            copied += "max_length max_grad_norm gradient_checkpointing"
+            fields |= {key: getattr(used, key) for key in copied.split()}
             if used.max_length is None:
                 fields["max_length"] = load_protocol(fields["suite"], fields["variant"]).max_length
         spec = RunSpec(run="", **fields)

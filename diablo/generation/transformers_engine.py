@@ -8,7 +8,7 @@ from diablo.data.protocol import Decoding
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import Cache, PreTrainedModel
 
 NAME = "transformers"
 
@@ -80,7 +80,9 @@ class TransformersEngine:
 
         inputs = self._padded(prompts)
         with torch.inference_mode():
-            out = self.model.generate(**inputs, **self._options)
+            # The start that all share (the protocol's frame) is computed once, not once a prompt.
+            shared = self._shared(prompts)
+            out = self.model.generate(**inputs, past_key_values=shared, **self._options)
         width = inputs["input_ids"].shape[1]
         return [until_eos(row, self.eos) for row in out[:, width:].tolist()]
 
@@ -92,21 +94,44 @@ class TransformersEngine:
             logits = self.model(**self._padded(prompts), logits_to_keep=1).logits[:, -1]
         return logits.float().log_softmax(-1).cpu()
 
-    def _padded(self, prompts: list[list[int]]) -> dict[str, torch.Tensor]:
-        """Ids and mask, (prompts, longest), padded on the left."""
+    def _shared(self, prompts: list[list[int]]) -> Cache | None:
+        """Keys and values of the prompts' common start, one copy a beam; None if there is none."""
         import torch
 
-        width = max(map(len, prompts))
+        start = common_start(prompts)
+        if not start:
+            return None
+        ids = torch.tensor([start], device=self.model.device)
+        cache = self.model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+        cache.batch_repeat_interleave(len(prompts) * self.model.generation_config.num_beams)
+        return cache
+
+    def _padded(self, prompts: list[list[int]]) -> dict[str, torch.Tensor]:
+        """Ids and mask, (prompts, longest): the common start, padding, the rest of each prompt."""
+        import torch
+
+        width, start = max(map(len, prompts)), len(common_start(prompts))
         ids = torch.full((len(prompts), width), self.eos[0])
         mask = torch.zeros_like(ids)
         for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = torch.tensor(prompt)
-            mask[row, width - len(prompt) :] = 1
+            for part, place in ((prompt[:start], 0), (prompt[start:], width - len(prompt) + start)):
+                ids[row, place : place + len(part)] = torch.tensor(part)
+                mask[row, place : place + len(part)] = 1
         device = self.model.device
         return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
     def close(self) -> None:
         """Nothing to stop."""
+
+
+def common_start(prompts: list[list[int]]) -> list[int]:
+    """The ids that all prompts begin with, short of the whole of any."""
+    first, last = min(prompts), max(prompts)
+    most = min(map(len, prompts)) - 1
+    same = 0
+    while same < most and first[same] == last[same]:
+        same += 1
+    return first[:same]
 
 
 def until_eos(ids: list[int], eos: list[int]) -> list[int]:
