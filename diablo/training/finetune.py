@@ -54,7 +54,7 @@ def finetune(
         work_folder: this job's own folder for what a restart needs; deleted on success.
         protocol: how a record becomes tokens and labels (`diablo.data.protocol.Protocol`).
         threads: CPU threads; None leaves torch's choice.
-        save_steps: optimiser steps between checkpoints; None: every two minutes or so.
+        save_steps: optimiser steps between checkpoints; None: every half minute or so.
 
     Raises:
         ValueError: if the spec, the data or the model do not fit; the message names the key or file.
