@@ -210,7 +210,7 @@ def test_batches_respect_budget_and_cover_all():
             longest = lengths[rows[0]]
             assert longest == max(lengths[index] for index in rows)
             size = len(rows) * (longest + 32) * decoding.num_beams
-            assert size <= 6144 or len(rows) == 1
+            assert size <= 3072 or len(rows) == 1
     assert len(batches([10] * 100, Decoding(), "cuda")) == 1
 
 

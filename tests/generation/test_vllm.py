@@ -26,7 +26,7 @@ from diablo.io import read_json
 case = read_json(sys.argv[1])
 generate(
     RunSpec(**case["spec"]), SuiteSpec(**case["suite"]), case["run"], sys.argv[3], case["work"],
-    backend=sys.argv[2], threads=2,
+    backend=sys.argv[2], threads=1,
 )
 """
 
@@ -49,7 +49,7 @@ def run_backend(backend: str, case: Path, out: Path) -> tuple[list[str], dict]:
     )
     done = subprocess.run(
         [sys.executable, "-c", CALL, str(case), backend, str(out)],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "2"},
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
