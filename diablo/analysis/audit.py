@@ -195,10 +195,9 @@ def _unmerged(
     import diablo  # noqa: F401 - makes the method known to PEFT
 
     base = load_base(spec.model_path, device, getattr(torch, dtype_of(spec)))
-    model = PeftModel.from_pretrained(base, adapter).eval()
-    ends = end_ids(spec.model_path, tokenizer)
     # PEFT puts its layers into `base` itself; generation needs nothing of the wrapper.
-    yield TransformersEngine(model.get_base_model(), tokenizer, decoding, ends)
+    PeftModel.from_pretrained(base, adapter).eval()
+    yield TransformersEngine(base, tokenizer, decoding, end_ids(spec.model_path, tokenizer))
 
 
 @contextlib.contextmanager

@@ -83,7 +83,8 @@ class TransformersEngine:
         with torch.inference_mode():
             # The start that all share (the protocol's frame) is computed once, not once a prompt.
             shared = self._shared(prompts)
-            out = self.model.generate(**inputs, past_key_values=shared, **self._options)
+            options = {**inputs, "past_key_values": shared, **self._options}
+            out = self.model.generate(**options)  # type: ignore[operator]
         width = inputs["input_ids"].shape[1]
         return [until_eos(row, self.eos) for row in out[:, width:].tolist()]
 

@@ -20,67 +20,75 @@ pytestmark = pytest.mark.slow
 
 CALL = """
 import sys
+from diablo.analysis.audit import audit
 from diablo.experiments import RunSpec, SuiteSpec
 from diablo.generation import generate
 from diablo.io import read_json
-case = read_json(sys.argv[1])
-generate(
-    RunSpec(**case["spec"]), SuiteSpec(**case["suite"]), case["run"], sys.argv[3], case["work"],
-    backend=sys.argv[2], threads=1,
-)
+path, verb, backend, out = sys.argv[1:]
+case = read_json(path)
+spec, suite = RunSpec(**case["spec"]), SuiteSpec(**case["suite"])
+if verb == "generate":
+    generate(spec, suite, case["run"], out, case["work"], backend=backend, threads=1)
+else:
+    audit(spec, suite, out, prompts=16, backend=backend)
 """
 
 
 @pytest.fixture(scope="module")
 def stand_ins(tmp_path_factory) -> Path:
-    """Demo-like data: 6 generated problems of each of the eight stand-in tasks."""
+    """Demo-like data: 8 generated problems of each of the eight stand-in tasks."""
     from diablo.data.standins import TASKS, records
 
     folder = tmp_path_factory.mktemp("stand-ins")
-    rows = [row for name, task in TASKS.items() for row in records(name, task, 0, [6])[0]]
+    rows = [row for name, task in TASKS.items() for row in records(name, task, 0, [8])[0]]
     write_jsonl(folder / "test.jsonl", rows)
     return folder
 
 
-def run_backend(backend: str, case: Path, out: Path) -> tuple[list[str], dict]:
-    """Completions and provenance of one backend in a fresh process."""
+def call(case: Path, verb: str, backend: str, out: Path) -> None:
+    """Generate or audit in a fresh process."""
     path = os.pathsep.join(
         [str(Path(diablo.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     )
     done = subprocess.run(
-        [sys.executable, "-c", CALL, str(case), backend, str(out)],
+        [sys.executable, "-c", CALL, str(case), verb, backend, str(out)],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    texts = [row["completions"][0] for row in read_jsonl(out)]
-    return texts, read_json(out.with_suffix(".provenance.json"))
 
 
-def compare_backends(smollm2, stand_ins, tmp_path, make_run, **suite) -> float:
-    """Share of prompts to which both backends give the same completion."""
+@pytest.fixture
+def make_case(smollm2, stand_ins, tmp_path, make_run):
+    """(spec, run folder, case file) of a run of the real model on the stand-ins."""
     from diablo.data.standins import TASKS
 
-    spec, folder = make_run("smollm2", model="smollm2-135m", model_path=str(smollm2))
-    case = {
-        "spec": spec.model_dump(),
-        "run": str(folder),
-        "work": str(tmp_path / "work"),
-        "suite": {
-            "suite": "commonsense",
-            "variant": "paper",
-            "dataset": "stand-ins",
-            "data_path": str(stand_ins),
-            "tasks": list(TASKS),
-            **suite,
-        },
-    }
-    write_json(tmp_path / "case.json", case)
+    def make(suite: dict, **fields):
+        spec, folder = make_run("smollm2", model="smollm2-135m", model_path=str(smollm2), **fields)
+        names = {"suite": "commonsense", "variant": "paper", "dataset": "stand-ins"}
+        where = {"data_path": str(stand_ins), "tasks": list(TASKS)}
+        case = {
+            "spec": spec.model_dump(),
+            "run": str(folder),
+            "work": str(tmp_path / "work"),
+            "suite": {**names, **where, **suite},
+        }
+        write_json(tmp_path / "case.json", case)
+        return spec, folder, tmp_path / "case.json"
+
+    return make
+
+
+def compare_backends(make_case, tmp_path, suite: dict) -> float:
+    """Share of prompts to which both backends give the same completion."""
+    _, _, case = make_case(suite)
     answers = {}
     for backend in ("transformers", "vllm"):
         out = tmp_path / f"{backend}.jsonl"
-        answers[backend], made = run_backend(backend, tmp_path / "case.json", out)
+        call(case, "generate", backend, out)
+        answers[backend] = [row["completions"][0] for row in read_jsonl(out)]
+        made = read_json(out.with_suffix(".provenance.json"))
         assert (made["backend"], made["dtype"]) == (backend, "float32")
         print(f"{backend}: {made['wall_seconds']} s, {made['generated_tokens']} tokens")
     pairs = list(zip(*answers.values(), strict=True))
@@ -92,15 +100,42 @@ def compare_backends(smollm2, stand_ins, tmp_path, make_run, **suite) -> float:
     return share
 
 
-def test_greedy_agrees_with_transformers(smollm2, stand_ins, tmp_path, make_run):
+def test_greedy_agrees_with_transformers(make_case, tmp_path):
     decoding = {"num_beams": 1, "max_new_tokens": 32, "stop": []}
-    assert compare_backends(smollm2, stand_ins, tmp_path, make_run, decoding=decoding) >= 0.98
+    assert compare_backends(make_case, tmp_path, {"decoding": decoding}) >= 0.98
 
 
-def test_beams_agree_with_transformers_mostly(smollm2, stand_ins, tmp_path, make_run):
+def test_beams_agree_with_transformers_mostly(make_case, tmp_path):
     """Loosely: vLLM always searches to the last token, transformers ends by its heuristic."""
     decoding = {"num_beams": 4, "max_new_tokens": 10, "stop": []}
-    share = compare_backends(
-        smollm2, stand_ins, tmp_path, make_run, decoding=decoding, limit_per_task=2
+    suite = {"decoding": decoding, "limit_per_task": 2}
+    assert compare_backends(make_case, tmp_path, suite) >= 0.8
+
+
+def test_served_model_passes_the_audit(make_case):
+    """DiaBlo: adapter active = merged = merged and served by vLLM."""
+    import torch
+
+    from diablo.methods import get_method, load_base
+
+    decoding = {"num_beams": 1, "max_new_tokens": 16, "stop": ["###"]}
+    spec, folder, case = make_case(
+        {"decoding": decoding}, method="diablo", num_blocks=64, modules=["q_proj", "v_proj"]
     )
-    assert share >= 0.8
+    torch.manual_seed(0)
+    method = get_method("diablo")
+    model = method.prepare(load_base(spec.model_path, "cpu", torch.float32), spec)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.02)
+    method.save(model, folder / "adapter")
+
+    out = folder / "audit" / "commonsense.json"
+    call(case, "audit", "vllm", out)
+    report = read_json(out)
+    print(report["pairs"])
+    assert (report["status"], report["backend"], report["prompts"]) == ("same", "vllm", 16)
+    assert set(report["pairs"]) == {"adapter/merged", "merged/served", "adapter/served"}
+    assert all(pair["max_logprob_difference"] < 1e-2 for pair in report["pairs"].values())
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
