@@ -93,7 +93,10 @@ class TransformersEngine:
         import torch
 
         with torch.inference_mode():
-            logits = self.model(**self._padded(prompts), logits_to_keep=1).logits[:, -1]
+            inputs = self._padded(prompts)
+            # `generate` does this by itself; a bare call would count the padding too.
+            places = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+            logits = self.model(**inputs, position_ids=places, logits_to_keep=1).logits[:, -1]
         return logits.float().log_softmax(-1).cpu()
 
     def _shared(self, prompts: list[list[int]]) -> Cache | None:

@@ -12,7 +12,7 @@ from diablo.generation import generate
 from diablo.generation.engines import choose_backend, end_ids, merged_folder, open_engine
 from diablo.generation.prompts import suite_prompts
 from diablo.generation.run import text_of
-from diablo.generation.transformers_engine import TransformersEngine, batches
+from diablo.generation.transformers_engine import TransformersEngine, batches, common_start
 from diablo.generation.vllm_engine import VllmEngine
 from diablo.io import read_json, read_jsonl, write_jsonl
 
@@ -284,6 +284,29 @@ def test_engine_stops_its_threads_and_ends(make_run, make_suite, tiny_model, tmp
     ):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
+
+
+def test_next_logprobs_do_not_depend_on_padding(make_run, make_suite, tiny_model):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    engine = TransformersEngine(model, tokenizer, Decoding(), [0])
+    ids = [tokenizer(prompt.text).input_ids for prompt in suite_prompts(make_suite())]
+    ids.append(ids[0][: len(ids[0]) // 2])  # shorter by much, and a prefix of another
+    together = engine.next_logprobs(ids)
+    for row, prompt in zip(together, ids, strict=True):
+        alone = model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1)
+        torch.testing.assert_close(row, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_common_start_leaves_something_to_compute():
+    assert common_start([[1, 2, 3], [1, 2, 4]]) == [1, 2]
+    assert common_start([[1, 2, 3], [1, 2]]) == [1]
+    assert common_start([[5, 6], [5, 6]]) == [5]
+    assert common_start([[5, 6]]) == [5]
+    assert common_start([[1], [2]]) == []
 
 
 def test_text_is_cut_at_the_first_stop(tiny_model):

@@ -10,13 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from generation_cases import TASKS
+from generation_cases import TASKS, records
 from scoring_cases import suite_of
 
 import diablo
 from diablo.data.protocol import load_protocol
 from diablo.generation.prompts import suite_prompts
-from diablo.io import read_json
+from diablo.io import read_json, write_jsonl
 from diablo.scoring import TASKS as FOLDER
 from diablo.scoring import task_name
 from diablo.scoring.lm_tasks import DATA_VARIABLE, documents
@@ -91,6 +91,26 @@ def test_replay_refuses_what_was_not_generated():
         replay.generate_until([request(prompt="Where?")])
     with pytest.raises(NotImplementedError, match="no likelihoods"):
         replay.loglikelihood([])
+
+
+def test_group_is_the_plain_mean_of_its_tasks(tmp_path):
+    from lm_eval.evaluator import evaluate
+    from lm_eval.tasks import TaskManager
+
+    names = list(load_protocol("commonsense", "peer").labels)
+    # Unequal sizes, so that a mean weighted by size would differ.
+    rows = [row for n, task in enumerate(names) for row in records([task], each=2 + n)]
+    write_jsonl(tmp_path / "test.jsonl", rows)
+    suite = suite_of(tmp_path, variant="peer", tasks=names)
+    prompts = suite_prompts(suite)
+    stored = {(p.task, p.id): (p.text, p.answer if p.id.endswith("/1") else "") for p in prompts}
+    manager = TaskManager(
+        include_path=FOLDER, include_defaults=False, metadata={"data": str(tmp_path)}
+    )
+    found = evaluate(Replay(stored), manager.load(["diablo_commonsense_peer"]), bootstrap_iters=1)
+    means = [1 / (2 + n) for n in range(8)]
+    value = found["results"]["diablo_commonsense_peer"]["acc,label"]
+    assert value == pytest.approx(sum(means) / 8)
 
 
 @pytest.mark.slow
