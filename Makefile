@@ -10,8 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 CORES ?= $(shell nproc)
 # Passed to Snakemake's --config, such as CONFIG="scale=mini mirror=/data/mirror".
 CONFIG ?=
-# One test process a core, each with one thread.
-PYTEST := OMP_NUM_THREADS=1 python -m pytest -q -n $(CORES)
+PYTEST := python -m pytest -q
 
 .PHONY: help setup table1 test test-fast test-system lint format lock clean
 
