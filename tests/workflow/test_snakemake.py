@@ -83,12 +83,13 @@ def _diablo_run() -> str:
     return run
 
 
-def _processes(word: str) -> list[int]:
-    """Processes whose command line has `word`."""
+def _processes(word: str, folder: Path) -> list[int]:
+    """Processes at work in `folder` (not in another test's) whose command line has `word`."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if word in entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"):
+            command = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if word in command and (entry.parent / "cwd").resolve() == folder.resolve():
                 found.append(int(entry.parent.name))
         except OSError:
             continue
@@ -120,10 +121,10 @@ def test_kill_dash_9_goes_on_to_the_same_result(tiny_workspace: Workspace, victi
     if victim == "snakemake":
         os.killpg(started.pid, signal.SIGKILL)
     else:
-        for process in _processes(f"finetune results/demo/runs/{run}"):
+        for process in _processes(f"finetune results/demo/runs/{run}", tiny_workspace.folder):
             os.kill(process, signal.SIGKILL)
     assert started.wait() != 0
-    assert not (base / "adapter").exists()
+    assert not (base / "adapter" / "provenance.json").exists()
     if victim == "snakemake":
         tiny_workspace.run("--unlock", *arguments)
 
