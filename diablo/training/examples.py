@@ -10,12 +10,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 #: Label of a token without loss.
 IGNORE = -100
 
 #: A maximal length that cuts nothing.
 UNLIMITED = 1 << 30
+
+#: Labels of a bucketed micro batch are filled up to a multiple of this.
+LABEL_BUCKET = 128
+
+_FIRST = torch.tensor([0])
 
 Example = dict[str, Tensor]
 
@@ -59,6 +65,11 @@ class Encoded:
     truncated: int
     dropped: int
 
+    @property
+    def mean_tokens(self) -> float:
+        """Tokens of an example, on average."""
+        return sum(len(e["input_ids"]) for e in self.examples) / len(self.examples)
+
 
 def encode(tokenizer: Any, protocol: Any, records: Sequence[dict], max_length: int) -> Encoded:
     """Encode records by the protocol: `input_ids` and `labels`, both of shape (tokens,).
@@ -89,32 +100,96 @@ def encode(tokenizer: Any, protocol: Any, records: Sequence[dict], max_length: i
     return Encoded(examples, truncated, dropped)
 
 
-def collate(examples: Sequence[Example], micro_batch_size: int, pad: int) -> dict[str, Any]:
+def collate(
+    examples: Sequence[Example],
+    micro_batch_size: int,
+    pad: int,
+    packed: bool = False,
+    bucket: int = 1,
+    longest: int | None = None,
+) -> dict[str, Any]:
     """The batch of one optimiser step, split into micro batches.
 
-    Examples of like length share a micro batch, each padded on the right to its longest example. A
-    causal model needs no attention mask then: nothing that counts comes after the padding.
+    Padded micro batches hold examples of like length, each padded on the right to its longest example. A
+    causal model needs no attention mask then: nothing that counts comes after the padding. Packed ones
+    hold their examples end to end in one row, long ones with short ones, so that all cost the same.
+
+    Args:
+        packed: for models of `diablo.training.packing`.
+        bucket: packed rows are filled up to a multiple of so many tokens, and labels to a multiple of
+            :data:`LABEL_BUCKET`, so that few shapes occur (1: not at all).
+        longest: no example is longer; None if unknown.
 
     Returns:
-        `micro_batches` (each `input_ids` and `labels` of shape (examples, tokens)), and the numbers
-        of `examples`, `tokens` (padding not counted) and `targets` (tokens with a loss).
+        `micro_batches`, each with `positions` and `targets` (labels,) as `summed_loss` takes them and
+        `inputs`, the model's arguments; and the numbers of `examples`, `tokens` (padding not counted),
+        `computed` (padding counted) and `targets` (tokens with a loss).
     """
     ordered = sorted(examples, key=lambda example: len(example["input_ids"]), reverse=True)
-    groups = [
-        ordered[start : start + micro_batch_size]
-        for start in range(0, len(ordered), micro_batch_size)
-    ]
+    if packed:
+        count = -(-len(ordered) // micro_batch_size)
+        # Dealt out like cards, there and back, which balances the tokens of the rows.
+        turns = [list(range(count)), list(range(count))[::-1]]
+        dealt: list[list[Example]] = [[] for _ in range(count)]
+        for index, example in enumerate(ordered):
+            dealt[turns[index // count % 2][index % count]].append(example)
+        micro_batches = [_packed(group, pad, bucket, micro_batch_size, longest) for group in dealt]
+    else:
+        starts = range(0, len(ordered), micro_batch_size)
+        micro_batches = [_rows(ordered[s : s + micro_batch_size], pad) for s in starts]
     return {
-        "micro_batches": [
-            {
-                "input_ids": _padded([example["input_ids"] for example in group], pad),
-                "labels": _padded([example["labels"] for example in group], IGNORE),
-            }
-            for group in groups
-        ],
+        "micro_batches": micro_batches,
         "examples": len(examples),
         "tokens": sum(len(example["input_ids"]) for example in examples),
-        "targets": sum(int((example["labels"][1:] != IGNORE).sum()) for example in examples),
+        "computed": sum(batch["inputs"]["input_ids"].numel() for batch in micro_batches),
+        "targets": sum(int((batch["targets"] != IGNORE).sum()) for batch in micro_batches),
+    }
+
+
+def _rows(group: list[Example], pad: int) -> dict[str, Any]:
+    input_ids = _padded([example["input_ids"] for example in group], pad)
+    labels = _padded([example["labels"] for example in group], IGNORE)
+    return {**labelled(labels), "inputs": {"input_ids": input_ids}}
+
+
+def _packed(
+    group: list[Example], pad: int, bucket: int, sequences: int, longest: int | None
+) -> dict[str, Any]:
+    from .packing import packed_inputs
+
+    lengths = [len(example["input_ids"]) for example in group]
+    input_ids = torch.cat([example["input_ids"] for example in group])
+    position_ids = torch.cat([torch.arange(length) for length in lengths])
+    # The first token of a sequence must not be predicted from the last one of another.
+    labels = torch.cat([example["labels"].index_fill(0, _FIRST, IGNORE) for example in group])
+    batch = labelled(labels.unsqueeze(0))
+    if bucket > 1:
+        filled = -(-len(input_ids) // bucket) * bucket
+        missing = filled - len(input_ids)
+        input_ids = F.pad(input_ids, (0, missing), value=pad)
+        position_ids = torch.cat([position_ids, torch.arange(missing)])
+        # Always the same number of sequences: absent ones are empty, the last one is the filling.
+        lengths += [0] * (sequences - len(lengths)) + [missing]
+        batch = _filled(batch)
+    longest = max(longest, bucket) if longest else None
+    inputs = packed_inputs(input_ids.unsqueeze(0), position_ids.unsqueeze(0), lengths, longest)
+    return {**batch, "inputs": inputs}
+
+
+def labelled(labels: Tensor) -> dict[str, Tensor]:
+    """Where the positions lie, in the flattened rows, whose next token has a label; and the labels."""
+    rows, columns = (labels[:, 1:] != IGNORE).nonzero(as_tuple=True)
+    return {
+        "positions": rows * labels.shape[1] + columns,
+        "targets": labels[rows, columns + 1],
+    }
+
+
+def _filled(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    missing = -len(batch["targets"]) % LABEL_BUCKET
+    return {
+        "positions": F.pad(batch["positions"], (0, missing)),
+        "targets": F.pad(batch["targets"], (0, missing), value=IGNORE),
     }
 
 

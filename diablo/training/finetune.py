@@ -22,8 +22,11 @@ from diablo.io import atomic_path, read_jsonl, sha256_file, write_jsonl
 from diablo.methods import get_method, load_base
 from diablo.provenance import Provenance
 
+from .acceleration import choose
 from .checkpoints import Checkpoints, step_of
 from .examples import Encoded, collate, encode, select
+from .kernels import use_kernels
+from .packing import use_packing
 from .steplog import StepLog, publish_log, resume_log
 from .trainer import StepTrainer
 
@@ -43,6 +46,7 @@ def finetune(
     protocol: Any,
     threads: int | None = None,
     save_steps: int | None = None,
+    acceleration: str = "auto",
 ) -> None:
     """Fine-tune one run: writes `adapter/` (with provenance.json) and `log.jsonl` in its folder.
 
@@ -55,6 +59,7 @@ def finetune(
         protocol: how a record becomes tokens and labels (`diablo.data.protocol.Protocol`).
         threads: CPU threads; None leaves torch's choice.
         save_steps: optimiser steps between checkpoints; None: every half minute or so.
+        acceleration: `auto`, `none` or names (`diablo.training.acceleration`).
 
     Raises:
         ValueError: if the spec, the data or the model do not fit; the message names the key or file.
@@ -84,15 +89,26 @@ def finetune(
     _seed(spec.seed)
     base = load_base(spec.model_path, device, dtype)
     base_parameters = count(base)
+    faster = choose(acceleration, base, spec, device, autocast, encoded.mean_tokens)
+    if faster.kernels:
+        use_kernels(base)
+    if faster.packing:
+        use_packing(base)
     model = method.prepare(base, spec, work_folder)
     trainer = StepTrainer(
         model=model,
         args=_arguments(spec, work_folder, len(encoded.examples), autocast, device),
         train_dataset=encoded.examples,
         data_collator=partial(
-            collate, micro_batch_size=spec.micro_batch_size, pad=tokenizer.pad_token_id or 0
+            collate,
+            micro_batch_size=spec.micro_batch_size,
+            pad=tokenizer.pad_token_id or 0,
+            packed=faster.packing,
+            bucket=faster.bucket,
+            longest=spec.max_length,
         ),
         checkpoints=checkpoints,
+        graphs=faster.graphs,
     )
     trainer.remove_callback(PrinterCallback)
     steps = StepLog(log, trainer.facts)
@@ -107,6 +123,7 @@ def finetune(
         base_parameters=base_parameters,
         **_facts(spec, model, encoded, lines),
         resumed_from_step=step_of(checkpoint),
+        acceleration=faster.facts(),
         dtype={"weights": str(dtype).removeprefix("torch."), "autocast": autocast},
     )
     with atomic_path(run_folder / "adapter") as folder:
@@ -219,6 +236,7 @@ def _facts(
         "dropped": encoded.dropped,
         "steps": len(lines),
         "tokens": sum(line["tokens"] for line in lines),
+        "computed": sum(line["computed"] for line in lines),
         "targets": sum(line["targets"] for line in lines),
         "final_loss": lines[-1]["loss"],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback
 
 from .checkpoints import Checkpoints, load_trainable, save_trainable
+from .graphs import RecordedMicroBatches
 from .loss import summed_loss
 
 #: fp16 overflows now and then, and its scaler finds the scale by skipping steps. From its initial
@@ -24,13 +26,19 @@ class StepTrainer(Trainer):
     So the loss is the mean over all labelled tokens of the step, whatever the micro batches are, and
     the last batch of an epoch may be smaller without any special case.
 
+    Args:
+        graphs: replay recordings of the micro batches (`graphs.py`).
+
     Attributes:
-        facts: of the current step, for the log: loss, grad_norm, lr, tokens, targets, examples.
+        facts: of the current step, for the log: loss, grad_norm, lr, tokens, computed, targets, examples.
     """
 
-    def __init__(self, checkpoints: Checkpoints, **kwargs: Any):
+    def __init__(self, checkpoints: Checkpoints, graphs: bool = False, **kwargs: Any):
         super().__init__(callbacks=[SaveWhenDue(checkpoints)], **kwargs)
         self.checkpoints = checkpoints
+        self._record = graphs
+        self._recorded: RecordedMicroBatches | None = None
+        self._loss = torch.zeros(())
         self.facts: dict[str, Any] = {}
         self._skips = 0
         self._writing_to: Path | None = None
@@ -40,22 +48,35 @@ class StepTrainer(Trainer):
     ) -> Tensor:
         """Forward and backward pass of every micro batch; returns the step's loss."""
         model.train()
-        total = torch.zeros((), device=self.args.device)
-        for batch in self._prepare_inputs(inputs)["micro_batches"]:
-            loss = summed_loss(model, **batch) / inputs["targets"]
-            self.accelerator.backward(loss)
-            total += loss.detach()
+        if self._record and self._recorded is None:
+            parameters = [p for p in model.parameters() if p.requires_grad]
+            self._recorded = RecordedMicroBatches(parameters, partial(self._run, model))
+        if self._recorded is not None:
+            self._recorded.begin_step()
+        self._loss = torch.zeros((), device=self.args.device)
+        run = self._recorded or partial(self._run, model)
+        share = torch.tensor(1 / inputs["targets"])
+        for batch in inputs["micro_batches"]:
+            self._loss += run(self._prepare_inputs({**batch, "share": share}))
         self.facts.clear()
-        self.facts["loss"] = total.item()
-        if not math.isfinite(self.facts["loss"]):
-            raise self._not_finite("loss", self.facts["loss"])
-        self.facts |= {key: inputs[key] for key in ("tokens", "targets", "examples")}
-        return total
+        self.facts |= {key: inputs[key] for key in ("tokens", "computed", "targets", "examples")}
+        return self._loss
+
+    def _run(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        """One micro batch: adds to the gradients, returns its part of the step's loss."""
+        share = batch["share"]
+        loss = summed_loss(model, batch["positions"], batch["targets"], batch["inputs"]) * share
+        self.accelerator.backward(loss)
+        return loss.detach()
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float | None:
-        """The gradient's norm, checked before the optimiser uses the gradient."""
-        norm = float(super()._get_grad_norm(model, grad_norm))
-        self.facts |= {"grad_norm": norm, "lr": self._get_learning_rate()}
+        """The gradient's norm, checked with the loss before the optimiser uses the gradient."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        # Both at once: each answer has to wait until the GPU is done.
+        loss, norm = torch.stack([self._loss, torch.as_tensor(norm).to(self._loss)]).tolist()
+        if not math.isfinite(loss):
+            raise self._not_finite("loss", loss)
+        self.facts |= {"loss": loss, "grad_norm": norm, "lr": self._get_learning_rate()}
         if math.isfinite(norm):
             self._skips = 0
             return norm

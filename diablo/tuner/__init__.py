@@ -4,8 +4,9 @@
 # that call imports the modules below, so PEFT must not be loaded from halfway through one of them.
 import peft  # noqa: F401  (isort: keep first)
 
+from .adapters import DiabloLayer
 from .config import DiabloConfig
-from .layer import DiabloLayer, DiabloLinear
+from .layer import DiabloLinear
 from .model import DiabloModel
 from .register import register
 

@@ -44,7 +44,7 @@ class HeldWeight:
             if names != self.names:
                 self.restore(weight)
                 self._backup = [
-                    (lay, [v.clone() for v in lay.weight_views(data)]) for lay in layouts
+                    (lay, [_copy(view) for view in lay.weight_views(data)]) for lay in layouts
                 ]
                 self.names = names
             elif len(names) > 1:
@@ -57,6 +57,10 @@ class HeldWeight:
                     source = self._backup[0][1][part].to(view.device) if index == 0 else view
                     # In one kernel: sum in the wider of the two types, round once to the weight's.
                     torch.add(source, block_view, out=view)
+
+    def backup(self) -> Tensor:
+        """W0's own whole blocks ``(full, d1, d2)`` under the first adapter's, contiguous."""
+        return self._backup[0][1][0]
 
     def restore(self, weight: Tensor) -> None:
         """Put W0 back, bit for bit, and drop the copy of its blocks."""
@@ -81,3 +85,7 @@ class HeldWeight:
         for layout, parts in self._backup:
             for view, part in zip(layout.weight_views(data), parts, strict=True):
                 view.copy_(part)
+
+
+def _copy(view: Tensor) -> Tensor:
+    return view.clone(memory_format=torch.contiguous_format)

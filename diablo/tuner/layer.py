@@ -8,88 +8,14 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from peft.tuners.tuners_utils import check_adapters_to_merge
 from torch import Tensor, nn
 
+from .adapters import DiabloLayer
 from .config import DiabloConfig
-from .held import HeldWeight
-from .ops import AddBlockProduct, BlockLayout, HeldLinear, block_layout, block_product
-from .support import features, inplace_obstacle, merge_quantised, writable, wrong_shape
-
-_INIT_STD = 0.02  # of init_weights=False; the size of a pretrained weight's own entries
-
-
-class DiabloLayer(BaseTunerLayer):
-    """The adapters of one layer, by name: parameters, settings and how they are made.
-
-    ``diablo_blocks[adapter]`` has the shape ``(N, d1, d2)``.
-    """
-
-    adapter_layer_names = ("diablo_blocks",)
-    other_param_names = ("num_blocks", "implementation", "diablo_dropout")
-
-    def __init__(self, base_layer: nn.Module, name: str) -> None:
-        self.base_layer = base_layer
-        self.module_name = name
-        self.in_features, self.out_features = features(base_layer)
-        self.num_blocks: dict[str, int] = {}
-        self.implementation: dict[str, str] = {}
-        self.diablo_blocks = nn.ParameterDict({})
-        self.diablo_dropout = nn.ModuleDict({})
-        self._disable_adapters = False
-        self.merged_adapters: list[str] = []
-        self._held = HeldWeight()
-
-    def layout(self, adapter: str) -> BlockLayout:
-        return block_layout(self.in_features, self.out_features, self.num_blocks[adapter])
-
-    def update_layer(
-        self, adapter_name: str, num_blocks: int, config: DiabloConfig, tied: bool = False
-    ) -> None:
-        """Add an adapter.
-
-        Raises:
-            ValueError: N does not suit the layer's widths, or ``implementation="inplace"`` does not
-                suit the layer. Either names the layer and says what to do.
-        """
-        try:
-            layout = block_layout(self.in_features, self.out_features, num_blocks)
-        except ValueError as error:
-            raise ValueError(f"{self.module_name}: {error}") from None
-        obstacle = inplace_obstacle(self.get_base_layer(), tied)
-        if config.implementation == "inplace" and obstacle:
-            raise ValueError(
-                f"{self.module_name}: implementation='inplace' needs a plain floating-point nn.Linear "
-                f"with a weight of its own, but {obstacle}. Use implementation='adapter' or 'auto', or "
-                "leave the module out with exclude_modules."
-            )
-        inplace = config.implementation != "adapter" and not obstacle and config.dropout == 0
-        self.num_blocks[adapter_name] = num_blocks
-        self.implementation[adapter_name] = "inplace" if inplace else "adapter"
-        if config.dropout > 0:
-            self.diablo_dropout[adapter_name] = nn.Dropout(config.dropout)
-        self.diablo_blocks[adapter_name] = nn.Parameter(torch.zeros(layout.shape))
-        if not config.init_weights:
-            nn.init.normal_(self.diablo_blocks[adapter_name], std=_INIT_STD)
-        self._move_adapter_to_device_of_base_layer(adapter_name)
-        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
-
-    def get_delta_weight(self, adapter: str) -> Tensor:
-        """D as a dense matrix in the orientation of a torch weight, ``(m2, m1)``, in the blocks' type.
-
-        Raises:
-            ValueError: the layer has no such adapter.
-        """
-        if adapter not in self.diablo_blocks:
-            raise ValueError(f"{self.module_name} has no adapter {adapter!r}.")
-        blocks, layout = self.diablo_blocks[adapter].detach(), self.layout(adapter)
-        delta = blocks.new_zeros(self.out_features, self.in_features)
-        for view, block in zip(layout.weight_views(delta), layout.block_views(blocks), strict=True):
-            view.copy_(block)
-        return delta
-
-    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
-        return True
+from .ops import AddBlockProduct, BlockLayout, HeldLinear, TracedHeldLinear, block_product
+from .refresh import Refresh
+from .support import merge_quantised, writable, wrong_shape
 
 
 class DiabloLinear(nn.Module, DiabloLayer):
@@ -99,11 +25,12 @@ class DiabloLinear(nn.Module, DiabloLayer):
     ``W0 + D`` and runs the base layer's matrix product alone.
 
     When is the weight up to date? PyTorch cannot tell that D has changed: fused AdamW, ``.data`` and
-    flattened views update a parameter without advancing its version. So nothing is detected. Every
-    forward pass of an `inplace` layer writes ``W0 + D`` into the blocks, from D as it is then, before the
-    product: one elementwise kernel over 1/N of the weight, and exact whatever changed D, and however.
-    The backward pass needs what the forward pass wrote, which stays there until another forward pass
-    writes or someone asks for W0.
+    flattened views update a parameter without advancing its version. So nothing is detected. At the start
+    of every forward pass of the model, ``W0 + D`` is written into the blocks of all its `inplace` layers,
+    from D as it is then (:mod:`~diablo.tuner.refresh`): 1/N of the weights is touched, in one kernel on a
+    GPU, and it is exact whatever changed D, and however. A layer that is called outside of its model's
+    forward pass writes its own weight first. The backward pass needs what the forward pass wrote, which
+    stays there until another forward pass writes or someone asks for W0.
 
     ``base_layer.weight`` holds ``W0 + D`` from a forward pass until W0 is asked for: by disabling,
     deleting or switching adapters, unloading, unmerging, ``state_dict()`` or ``load_state_dict()``. All
@@ -125,15 +52,19 @@ class DiabloLinear(nn.Module, DiabloLayer):
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, num_blocks, config, tied)
 
+    def join(self, refresh: Refresh) -> None:
+        """Leave the writing to a model's hook wherever that model's forward pass calls this layer."""
+        self._scope = refresh.scope
+        refresh.layers.append(self)
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self.disable_adapters and self.merged:
             self.unmerge()
         if self.merged:
             return self.base_layer(x, *args, **kwargs)
         names = () if self.disable_adapters else self._present(self.active_adapters)
-        held = tuple(n for n in names if self.implementation[n] == "inplace")
-        if not held or args or kwargs or not self._may_hold():
-            held = ()
+        held = () if args or kwargs else self.held_names()
+        if not held:
             self._restore()
             out = self.base_layer(x, *args, **kwargs)
         else:
@@ -142,6 +73,13 @@ class DiabloLinear(nn.Module, DiabloLayer):
             if name not in held:
                 out = self._add_product(out, x, name)
         return out
+
+    def held_names(self) -> tuple[str, ...]:
+        """The active adapters whose blocks the weight holds during a forward pass."""
+        if self.disable_adapters or self.merged or not self._may_hold():
+            return ()
+        names = self._present(self.active_adapters)
+        return tuple(name for name in names if self.implementation[name] == "inplace")
 
     def _present(self, names: Sequence[str]) -> tuple[str, ...]:
         return tuple(name for name in names if name in self.diablo_blocks)
@@ -156,11 +94,9 @@ class DiabloLinear(nn.Module, DiabloLayer):
         patched = base._forward_hooks or base._forward_pre_hooks or "forward" in base.__dict__
         return base is self.base_layer and not patched and not base.weight.requires_grad
 
-    # A graph break, because the write and the swap in the backward pass are side effects on the weight
-    # that a traced graph cannot express. Compiling without breaks: implementation="adapter".
-    @torch.compiler.disable
     def _held_forward(self, x: Tensor, names: tuple[str, ...]) -> Tensor:
-        self._hold(names)
+        if not (self._scope.active and self._held.names == names):
+            self._hold_alone(names)
         base = self.base_layer
         blocks = [self.diablo_blocks[name] for name in names]
         trained = (x, base.bias, *blocks)
@@ -168,10 +104,27 @@ class DiabloLinear(nn.Module, DiabloLayer):
         if not (recorded and torch.is_grad_enabled()):
             return base(x)
         if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
-            x = x.to(torch.get_autocast_dtype(x.device.type))
+            dtype = torch.get_autocast_dtype(x.device.type)
+            x = x if x.dtype == dtype else self._scope.cast(x, dtype)
         elif x.dtype != base.weight.dtype:
             return base(x)  # raises PyTorch's own error about the two types
+        if torch.compiler.is_compiling() and self.holds_simply(names):
+            return TracedHeldLinear.apply(x, base.weight, base.bias, blocks[0])
+        return self._apply_held(x, names, blocks)
+
+    @torch.compiler.disable
+    def _apply_held(self, x: Tensor, names: tuple[str, ...], blocks: list[Tensor]) -> Tensor:
+        base = self.base_layer
         return HeldLinear.apply(x, base.weight, base.bias, self, names, *blocks)
+
+    # A graph break: a write into the weight is a side effect that a traced graph should not have.
+    @torch.compiler.disable
+    def _hold_alone(self, names: tuple[str, ...]) -> None:
+        # Gradient checkpointing runs the layer again in the backward pass, for which the weight must
+        # hold what it held in the forward pass, as it does.
+        if self._held.names == names and torch._C._current_graph_task_id() != -1:
+            return
+        self.hold(names)
 
     def _add_product(self, out: Tensor, x: Tensor, name: str) -> Tensor:
         blocks, layout = self.diablo_blocks[name], self.layout(name)
@@ -191,7 +144,20 @@ class DiabloLinear(nn.Module, DiabloLayer):
     def _base_weight(self) -> Tensor:
         return cast(Tensor, self.get_base_layer().weight)
 
-    def _hold(self, names: tuple[str, ...], blocks: Sequence[Tensor] | None = None) -> None:
+    def holds_simply(self, names: tuple[str, ...]) -> bool:
+        """Whether the weight holds one adapter, none of whose blocks sticks out, and holds it already."""
+        return (
+            len(names) == 1 and self.layout(names[0]).covers_parameter and names == self._held.names
+        )
+
+    def write_operands(self) -> tuple[Tensor, Tensor, Tensor, BlockLayout]:
+        """What a write of a layer that :meth:`holds_simply` reads: weight, W0's blocks, D, layout."""
+        name = self._held.names[0]
+        blocks = self.diablo_blocks[name].detach().contiguous()
+        return self._base_weight.data, self._held.backup(), blocks, self.layout(name)
+
+    def hold(self, names: tuple[str, ...], blocks: Sequence[Tensor] | None = None) -> None:
+        """Make the weight hold W0 plus the blocks of ``names``, as they are now or as given."""
         if not names:
             return self._restore()
         blocks = [self.diablo_blocks[name] for name in names] if blocks is None else blocks
@@ -207,12 +173,12 @@ class DiabloLinear(nn.Module, DiabloLayer):
         """The weight with the sum of a past forward pass; what it held before is put back after."""
         before = self._held.names
         if before != names:
-            self._hold(names, blocks)
+            self.hold(names, blocks)
         try:
             yield self._base_weight.detach()
         finally:
             if before != names:
-                self._hold(before)
+                self.hold(before)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Write ``W0 + D`` into the weight for good, or until :meth:`unmerge`.
@@ -228,9 +194,9 @@ class DiabloLinear(nn.Module, DiabloLayer):
             return
         base, before = self.get_base_layer(), tuple(self.merged_adapters)
         if writable(base):
-            self._hold(before + names)
+            self.hold(before + names)
             if safe_merge and not self._held.finite(self._base_weight):
-                self._hold(before)
+                self.hold(before)
                 raise ValueError(
                     f"{self.module_name}: merging {', '.join(names)} gives weights that are not finite."
                 )

@@ -13,8 +13,10 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
 
+from .adapters import DiabloLayer
 from .config import DiabloConfig
-from .layer import DiabloLayer, DiabloLinear
+from .layer import DiabloLinear
+from .refresh import Refresh
 from .support import features
 
 
@@ -42,6 +44,9 @@ class DiabloModel(BaseTuner):
     target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING  # type: ignore[assignment]
 
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
+        if not hasattr(self, "_refresh"):
+            self._refresh = Refresh()
+        self._refresh.attach(model)
         parameters = model.named_parameters(remove_duplicate=False)
         shares = Counter(_storage(parameter) for _, parameter in parameters)
         self._tied = {storage for storage, count in shares.items() if count > 1}
@@ -72,6 +77,7 @@ class DiabloModel(BaseTuner):
             raise ValueError(f"{current_key}: {error}") from None
         tied = self._is_tied(target)
         layer = DiabloLinear(target, adapter_name, num_blocks, peft_config, current_key, tied)
+        layer.join(self._refresh)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
@@ -85,6 +91,11 @@ class DiabloModel(BaseTuner):
         unused = [p for p in patterns if not any(_matches(p, name) for name in names)]
         if unused:
             warnings.warn(f"num_blocks_pattern matches no target module: {unused}.", stacklevel=2)
+
+    def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> Any:
+        model = super()._unload_and_optionally_merge(*args, **kwargs)
+        self._refresh.detach()
+        return model
 
     def _is_tied(self, base: nn.Module) -> bool:
         weight = base._parameters.get("weight")

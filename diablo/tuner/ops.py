@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from .layer import DiabloLayer
+    from .layer import DiabloLinear
 
 
 @dataclass(frozen=True)
@@ -148,17 +148,25 @@ def block_input_grad(grad: Tensor, blocks: Tensor, layout: BlockLayout) -> Tenso
 def block_grad(x: Tensor, grad: Tensor, layout: BlockLayout, dtype: torch.dtype) -> Tensor:
     """The gradient of the blocks, ``x_n^T grad_n`` for every block n (equation 2 of the paper).
 
-    Returns ``(N, d1, d2)`` in ``dtype``, the blocks' own: the product is rounded to the inputs' type,
-    as autocast rounds every weight gradient, and whatever accumulates over it is exact.
+    Returns ``(N, d1, d2)`` in ``dtype``, the blocks' own. A GPU adds 16-bit products up in float32 and
+    float32 blocks get that sum unrounded; elsewhere it is rounded to the inputs' type on the way, as
+    autocast rounds every weight gradient.
     """
     views = zip(layout.input_views(x), layout.output_views(grad), strict=True)
-    products = [torch.bmm(xv.transpose(1, 2), gv) for xv, gv in views]
+    products = [_product(xv.transpose(1, 2), gv, dtype) for xv, gv in views]
     if layout.covers_parameter:
         return products[0].to(dtype)
     result = torch.zeros(layout.shape, dtype=dtype, device=x.device)
     for result_view, product in zip(layout.block_views(result), products, strict=True):
         result_view.copy_(product)
     return result
+
+
+def _product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    """``a b``, in ``dtype`` where the batched product can write it and in the inputs' type elsewhere."""
+    if a.is_cuda and dtype == torch.float32 and a.dtype in (torch.float16, torch.bfloat16):
+        return torch.bmm(a, b, out_dtype=dtype)
+    return torch.bmm(a, b)
 
 
 class AddBlockProduct(torch.autograd.Function):
@@ -210,7 +218,7 @@ class HeldLinear(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        layer: DiabloLayer,
+        layer: DiabloLinear,
         names: tuple[str, ...],
         *blocks: Tensor,
     ) -> Tensor:
@@ -239,3 +247,29 @@ class HeldLinear(torch.autograd.Function):
             )
         ]
         return grad_x, None, grad_bias, None, None, *grads
+
+
+class TracedHeldLinear(torch.autograd.Function):
+    """:class:`HeldLinear` for ``torch.compile``: one adapter, no cut block, nothing but tensors.
+
+    Inputs: x ``(..., m1)``, weight ``(m2, m1)`` that holds ``W0 + D``, bias or None, blocks
+    ``(N, d1, d2)``. The weight is saved as any other would be, so it must still hold the same sum in the
+    backward pass: adapters may not be switched between the two.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, blocks: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight, blocks)
+        return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, blocks = ctx.saved_tensors
+        num_blocks, d1, d2 = blocks.shape
+        flat, flat_x = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
+        grad_x = flat.mm(weight.to(grad.dtype)).view(x.shape)
+        inputs = flat_x.unflatten(1, (num_blocks, d1)).transpose(0, 1)
+        outputs = flat.unflatten(1, (num_blocks, d2)).transpose(0, 1)
+        grad_blocks = _product(inputs.transpose(1, 2), outputs, blocks.dtype).to(blocks.dtype)
+        grad_bias = flat.sum(0) if ctx.needs_input_grad[2] else None
+        return grad_x, None, grad_bias, grad_blocks

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from .layer import DiabloLayer
+    from .adapters import DiabloLayer
 
 # What the weight's blocks can be added to and rounded to; float8 and integers are storage formats.
 _FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)

@@ -74,11 +74,15 @@ def example(length, labelled):
 
 def test_batch_is_padded_to_its_micro_batches_longest():
     batch = examples.collate([example(n, 2) for n in (3, 9, 5, 8, 4)], micro_batch_size=2, pad=0)
-    assert [m["input_ids"].shape for m in batch["micro_batches"]] == [(2, 9), (2, 5), (1, 3)]
+    rows = [m["inputs"]["input_ids"] for m in batch["micro_batches"]]
+    assert [row.shape for row in rows] == [(2, 9), (2, 5), (1, 3)]
     assert (batch["examples"], batch["tokens"], batch["targets"]) == (5, 29, 10)
-    ids, labels = batch["micro_batches"][1].values()
-    assert ids[1].tolist() == [1, 2, 3, 4, 0]
-    assert labels[1].tolist() == [-100, -100, 3, 4, -100]
+    assert batch["computed"] == 18 + 10 + 3
+    assert rows[1][1].tolist() == [1, 2, 3, 4, 0]
+    second = batch["micro_batches"][1]
+    # Position 2 and 3 of the first row predict 4 and 5; 1 and 2 of the second row (from 5 on) 3 and 4.
+    assert second["positions"].tolist() == [2, 3, 6, 7]
+    assert second["targets"].tolist() == [4, 5, 3, 4]
 
 
 def test_first_token_of_a_row_is_no_target():

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from tiny_run import make_model
 from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 import diablo
 from diablo.training import loss as loss_module
-from diablo.training.loss import output_head, summed_loss
+from diablo.training.examples import labelled
+from diablo.training.loss import LinearCrossEntropy, head_loss, output_head
+from diablo.training.loss import summed_loss as loss_of_batch
 
 MODULES = ["q_proj", "v_proj", "down_proj"]
 
@@ -58,6 +64,10 @@ def nonzero(model):
     return model
 
 
+def summed_loss(model, ids, labels, **options):
+    return loss_of_batch(model, **labelled(labels), inputs={"input_ids": ids}, **options)
+
+
 def batch():
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(3, 200, (3, 20), generator=generator)
@@ -93,14 +103,102 @@ def test_equals_the_whole_heads_loss(build):
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6)
 
 
-def test_head_sees_only_labelled_positions_and_is_left_as_it_was():
+@pytest.mark.parametrize(
+    "build", [full, untied, lora_on_head, trained_head, diablo_inplace], ids=lambda b: b.__name__
+)
+@pytest.mark.parametrize("rows", [1, 7, 22])
+def test_chunks_change_nothing(build, rows):
+    model = build().double()
+    ids, labels = batch()
+    whole = summed_loss(model, ids, labels)
+    expected = gradients(model, whole)
+    chunked = summed_loss(model, ids, labels, logits_bytes=rows * 4 * 200)
+    torch.testing.assert_close(chunked, whole)
+    for name, gradient in gradients(model, chunked).items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_logits_never_exceed_the_set_memory():
+    class Largest(TorchDispatchMode):
+        size = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor) and out.shape[-1:] == (4096,):
+                self.size = max(self.size, out.numel() * 4)
+            return out
+
+    hidden = torch.randn(100, 8, requires_grad=True)
+    head = torch.nn.Linear(8, 4096, bias=False).requires_grad_(False)
+    targets = torch.randint(0, 4096, (100,))
+    with Largest() as largest:
+        head_loss(head, hidden, targets, logits_bytes=10 * 4096 * 4).backward()
+    assert largest.size == 10 * 4096 * 4
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_linear_cross_entropy_equals_pytorchs(data):
+    labels, width, words = (data.draw(st.integers(1, n)) for n in (9, 6, 11))
+    torch.manual_seed(data.draw(st.integers(0, 1000)))
+    hidden = torch.randn(labels, width, dtype=torch.double, requires_grad=True)
+    weight = torch.randn(words, width, dtype=torch.double, requires_grad=True)
+    bias = torch.randn(words, dtype=torch.double, requires_grad=True)
+    bias = bias if data.draw(st.booleans()) else None
+    targets = torch.randint(0, words, (labels,))
+    targets[torch.rand(labels) < 0.3] = -100
+    leaves = [t for t in (hidden, weight, bias) if t is not None]
+    logits = torch.nn.functional.linear(hidden, weight, bias)
+    expected = cross_entropy(logits, targets, reduction="sum")
+    rows = data.draw(st.integers(1, 10))
+    ours = LinearCrossEntropy.apply(hidden, weight, bias, targets, rows)
+    torch.testing.assert_close(ours, expected)
+    scale = data.draw(st.floats(0.1, 10))
+    for a, b in zip(
+        torch.autograd.grad(ours * scale, leaves),
+        torch.autograd.grad(expected * scale, leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def test_float16_keeps_gradients_that_are_small():
+    """A softmax over a vocabulary is full of numbers below float16's 6e-8."""
+    torch.manual_seed(0)
+    hidden = torch.randn(4, 32).half().requires_grad_()
+    weight = (torch.randn(50_000, 32) * 0.5).half()
+    targets = torch.randint(0, 50_000, (4,))
+    exact = hidden.detach().float().requires_grad_()
+    cross_entropy(exact @ weight.float().t(), targets, reduction="sum").backward()
+    LinearCrossEntropy.apply(hidden, weight, None, targets, 3).backward()
+    assert (hidden.grad.float() - exact.grad).norm() < 2e-3 * exact.grad.norm()
+
+
+def test_the_head_is_left_as_it_was():
     model = lora()
-    seen = []
-    hook = output_head(model).register_forward_hook(lambda m, i, out: seen.append(out.shape))
     summed_loss(model, *batch())
-    hook.remove()
-    assert seen == [(1, 3 + 19 + 1, 200)]
     assert not output_head(model)._forward_pre_hooks
+    assert not output_head(model)._forward_hooks
+
+
+def test_a_model_that_changes_its_logits_gets_its_own_loss():
+    """Gemma 2 squashes logits after the head."""
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=200,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+        final_logit_softcapping=0.2,
+    )
+    model = Gemma2ForCausalLM(config)
+    ids, labels = batch()
+    logits = model(input_ids=ids).logits
+    whole = cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
+    torch.testing.assert_close(summed_loss(model, ids, labels), whole)
 
 
 def test_a_model_that_does_not_tell_its_head_gets_the_ordinary_loss(monkeypatch):
