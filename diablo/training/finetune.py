@@ -22,9 +22,9 @@ from diablo.io import atomic_path, read_jsonl, sha256_file, write_jsonl
 from diablo.methods import get_method, load_base
 from diablo.provenance import Provenance
 
-from .acceleration import choose
+from .acceleration import Acceleration, choose
 from .checkpoints import Checkpoints, step_of
-from .examples import Encoded, collate, encode, select
+from .examples import Encoded, Example, collate, encode, select
 from .kernels import use_kernels
 from .packing import use_packing
 from .steplog import StepLog, publish_log, resume_log
@@ -95,22 +95,8 @@ def finetune(
     if faster.packing:
         use_packing(base)
     model = method.prepare(base, spec, work_folder)
-    trainer = StepTrainer(
-        model=model,
-        args=_arguments(spec, work_folder, len(encoded.examples), autocast, device),
-        train_dataset=encoded.examples,
-        data_collator=partial(
-            collate,
-            micro_batch_size=spec.micro_batch_size,
-            pad=tokenizer.pad_token_id or 0,
-            packed=faster.packing,
-            bucket=faster.bucket,
-            longest=spec.max_length,
-        ),
-        checkpoints=checkpoints,
-        graphs=faster.graphs,
-    )
-    trainer.remove_callback(PrinterCallback)
+    pad = tokenizer.pad_token_id or 0
+    trainer = make_trainer(model, encoded.examples, spec, pad, autocast, faster, checkpoints)
     steps = StepLog(log, trainer.facts)
     trainer.add_callback(steps)
     try:
@@ -130,6 +116,36 @@ def finetune(
         method.save(model, folder)
         provenance.write(folder / "provenance.json")
     checkpoints.delete()
+
+
+def make_trainer(
+    model: nn.Module,
+    examples: list[Example],
+    spec: Any,
+    pad: int,
+    autocast: str | None,
+    faster: Acceleration,
+    checkpoints: Checkpoints,
+) -> StepTrainer:
+    """The trainer of a prepared model: `train()` does the run's steps."""
+    device = next(model.parameters()).device.type
+    trainer = StepTrainer(
+        model=model,
+        args=_arguments(spec, checkpoints.folder, len(examples), autocast, device),
+        train_dataset=examples,
+        data_collator=partial(
+            collate,
+            micro_batch_size=spec.micro_batch_size,
+            pad=pad,
+            packed=faster.packing,
+            bucket=faster.bucket,
+            longest=spec.max_length,
+        ),
+        checkpoints=checkpoints,
+        graphs=faster.graphs,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def _without_training(spec: Any, run_folder: Path) -> None:

@@ -1,0 +1,208 @@
+"""Time one optimiser step in every form: section 4.5 of the paper, and its limit.
+
+    python -m benchmarks.train_step --shape llama3-8b --batch 8 --length 256 --precision bf16+fp32
+
+All forms live on the same weights in the same process. They are first checked against each other
+(equal loss; DiaBlo's forms also equal gradients), then timed in alternating order, warm.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .forms import DIABLO, FORMS, PRECISIONS, Form
+from .shapes import SHAPES, config, random_weights
+from .timing import RESULTS, alternate, free, matrix_rate, record, summary
+
+#: How far the losses and gradients of two forms may lie apart, relative, by the type of the products.
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse, measure, print, record."""
+    options = _parser().parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    key, result = measure(options)
+    print(table(key, result))
+    path = record("train_step", {key: result}, options.results)
+    print(f"recorded in {path}")
+
+
+def measure(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Check and time the forms; returns the setting's name and its result."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype, _, _ = PRECISIONS[options.precision]
+    weights = random_weights(options.shape, dtype, device)
+    batch = make_batch(options.shape, options.batch, options.length, device)
+    settings = (options.shape, weights, options.precision, options.blocks, options.rank)
+    together = [name for name in options.forms if name != "full"]
+    forms = [Form(name, *settings, kernels=options.kernels) for name in together]
+    checks = check(forms, batch, TOLERANCE[dtype])
+    rows = _time(forms, batch, device, options)
+    if "full" in options.forms:
+        # Alone, because its gradients and its optimiser's state are larger than all others together.
+        forms.clear()
+        free()
+        try:
+            alone = [Form(name, *settings, kernels=options.kernels) for name in ("frozen", "full")]
+            rows["full"] = _time(alone, batch, device, options)["full"]
+        except torch.cuda.OutOfMemoryError:
+            rows["full"] = {"failed": "out of memory"}
+    tokens = options.batch * options.length
+    result: dict[str, Any] = {
+        "settings": {
+            name: getattr(options, name)
+            for name in ("shape", "batch", "length", "precision", "blocks", "rank", "kernels")
+        },
+        "checks": checks,
+        "forms": rows,
+        "tokens": tokens,
+    }
+    if device == "cuda":
+        # Tied weights are used once as a matrix; the embedding itself is a look-up.
+        used = sum(w.numel() for n, w in weights.items() if "embed_tokens" not in n)
+        rate = matrix_rate(torch.bfloat16)
+        result["matrix_rate"] = rate
+        for row in rows.values():
+            if "median_ms" in row:
+                achieved = 4 * used * tokens / row["median_ms"] * 1000
+                row["of_matrix_rate"] = round(achieved / rate, 4)
+    name = f"{options.shape} {options.batch}x{options.length} {options.precision}"
+    name += f" N={options.blocks} r={options.rank}" + (" kernels" if options.kernels else "")
+    return name, result
+
+
+def make_batch(shape: str, batch: int, length: int, device: str) -> dict[str, Any]:
+    """Random tokens, every one but the first labelled."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(config(shape).vocab_size, (batch, length), generator=generator)
+    ids = ids.to(device)
+    places = torch.arange(batch * length, device=device).view(batch, length)[:, :-1]
+    return {
+        "positions": places.flatten(),
+        "targets": ids[:, 1:].flatten(),
+        "inputs": {"input_ids": ids},
+    }
+
+
+def check(forms: Sequence[Form], batch: dict[str, Any], tolerance: float) -> dict[str, Any]:
+    """Every form's loss is the frozen model's at the start; DiaBlo's forms agree with D away from 0.
+
+    Raises:
+        AssertionError: two forms differ by more than the tolerance.
+    """
+    with torch.no_grad():
+        losses = {}
+        for form in forms:
+            losses[form.name] = float(form.loss(batch))
+            form.restore()
+    first = next(iter(losses.values()))
+    for name, loss in losses.items():
+        assert abs(loss - first) <= tolerance * first, f"{name}: loss {loss}, expected {first}"
+    ours = [form for form in forms if form.name in DIABLO]
+    gradients = {form.name: _gradients(form, batch) for form in ours}
+    worst = 0.0
+    for name, found in gradients.items():
+        for a, b in zip(found, gradients[ours[0].name], strict=True):
+            worst = max(worst, float((a - b).norm() / b.norm()))
+        assert worst <= tolerance, f"{name}: gradients differ by {worst}"
+    return {"initial_losses": losses, "largest_gradient_difference": worst}
+
+
+def _gradients(form: Form, batch: dict[str, Any]) -> list[torch.Tensor]:
+    """Gradients of the blocks at the same D for each form; D is zero again afterwards."""
+    for index, parameter in enumerate(form.parameters):
+        generator = torch.Generator(parameter.device).manual_seed(index)
+        with torch.no_grad():
+            parameter.normal_(0, 1e-3, generator=generator)
+    form.loss(batch).backward()
+    gradients = [p.grad.float() for p in form.parameters if p.grad is not None]
+    form.restore()
+    for parameter in form.parameters:
+        parameter.grad = None
+        with torch.no_grad():
+            parameter.zero_()
+    return gradients
+
+
+def _time(
+    forms: Sequence[Form], batch: dict[str, Any], device: str, options: argparse.Namespace
+) -> dict[str, Any]:
+    memory = {form.name: _memory(form, batch, device) for form in forms}
+    steps = [lambda form=form: form.step(batch) for form in forms]
+    restores = [form.restore for form in forms]
+    times = alternate(steps, device, options.rounds, options.repeats, restores)
+    rows = {
+        form.name: summary(t) | memory[form.name] | {"trainable": _size(form)}
+        for form, t in zip(forms, times, strict=True)
+    }
+    limit = rows.get("frozen", next(iter(rows.values())))["median_ms"]
+    for row in rows.values():
+        row["x_frozen"] = round(row["median_ms"] / limit, 4)
+    return rows
+
+
+def _memory(form: Form, batch: dict[str, Any], device: str) -> dict[str, float]:
+    """Two warm-up steps; peak memory of the second as if the form were alone on the GPU."""
+    form.step(batch)
+    if device == "cpu":
+        form.step(batch)
+        return {}
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    form.step(batch)
+    torch.cuda.synchronize()
+    transient = torch.cuda.max_memory_allocated() - before
+    peak = form.state_bytes() + transient
+    form.restore()
+    return {"peak_gib": round(peak / 2**30, 2)}
+
+
+def _size(form: Form) -> int:
+    return sum(p.numel() for p in form.parameters)
+
+
+def table(key: str, result: dict[str, Any]) -> str:
+    """The result as text, one form a line."""
+    lines = [
+        key,
+        f"{'form':10} {'ms':>9} {'min':>9} {'max':>9} {'x frozen':>9} {'GiB':>7} {'% peak':>7}",
+    ]
+    for name, row in result["forms"].items():
+        if "failed" in row:
+            lines.append(f"{name:10} {row['failed']}")
+            continue
+        share = 100 * row["of_matrix_rate"] if "of_matrix_rate" in row else float("nan")
+        lines.append(
+            f"{name:10} {row['median_ms']:9.2f} {row['min_ms']:9.2f} {row['max_ms']:9.2f} "
+            f"{row['x_frozen']:9.3f} {row.get('peak_gib', float('nan')):7.2f} {share:7.1f}"
+        )
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="benchmarks.train_step", description=__doc__)
+    parser.add_argument("--shape", choices=SHAPES, default="smollm2-135m")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    parser.add_argument("--blocks", type=int, default=64, help="N of DiaBlo")
+    parser.add_argument("--rank", type=int, default=32, help="r of LoRA, DoRA and PiSSA")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
+    parser.add_argument("--kernels", action="store_true", help="liger-kernel under every form")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser
+
+
+if __name__ == "__main__":
+    main()
