@@ -22,7 +22,7 @@ from transformers import TrainerCallback
 
 from diablo.training.acceleration import Acceleration, choose
 from diablo.training.checkpoints import Checkpoints
-from diablo.training.examples import IGNORE, Example, collate
+from diablo.training.examples import IGNORE, Example
 from diablo.training.finetune import make_trainer
 from diablo.training.kernels import use_kernels
 from diablo.training.packing import use_packing

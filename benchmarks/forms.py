@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import diablo
+from diablo.training.graphs import RecordedMicroBatches
 from diablo.training.kernels import use_kernels
 from diablo.training.loss import summed_loss
 
@@ -42,7 +43,7 @@ class PublishedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.base(x)
-        count, d1, d2 = self.blocks.shape
+        count, d1, _ = self.blocks.shape
         padded = F.pad(x, (0, count * d1 - x.shape[-1]))
         split = padded.unflatten(-1, (count, d1))
         product = torch.einsum("...ni,nij->...nj", split, self.blocks)
@@ -82,6 +83,7 @@ class Form:
         # The frozen limit computes the gradient of its input, as every form has to.
         if name == "frozen":
             base.enable_input_require_grads()
+        self._recorded: RecordedMicroBatches | None = None
         scaled = self._autocast == torch.float16
         self._scaler = torch.amp.GradScaler(self.device, enabled=scaled)
 
@@ -94,13 +96,25 @@ class Form:
 
     def step(self, batch: dict[str, Any]) -> Tensor:
         """Forward, backward and update; returns the loss."""
-        loss = self.loss(batch)
-        self._scaler.scale(loss).backward()
+        if self._recorded is not None:
+            self._recorded.begin_step()
+        loss = (self._recorded or self._run)(batch)
         if self.optimizer is not None:
             self._scaler.step(self.optimizer)
             self._scaler.update()
             self.optimizer.zero_grad()
+        return loss
+
+    def _run(self, batch: dict[str, Any]) -> Tensor:
+        loss = self.loss(batch)
+        self._scaler.scale(loss).backward()
         return loss.detach()
+
+    def record(self, batch: dict[str, Any]) -> None:
+        """From now on, replay forward and backward pass as a CUDA graph."""
+        self._recorded = RecordedMicroBatches(self.parameters, self._run)
+        for _ in range(3):
+            self.step(batch)
 
     def state_bytes(self) -> int:
         """Memory that the form holds between steps: weights, what trains, optimiser state."""

@@ -50,15 +50,18 @@ SHAPES: dict[str, dict] = {
 Weights = dict[str, Tensor]
 
 
-def config(shape: str) -> LlamaConfig:
-    """The shape's configuration."""
-    return LlamaConfig(max_position_embeddings=2048, use_cache=False, **SHAPES[shape])
+def config(shape: str, layers: int | None = None) -> LlamaConfig:
+    """The shape's configuration, with all its layers or so many."""
+    values = {**SHAPES[shape], **({} if layers is None else {"num_hidden_layers": layers})}
+    return LlamaConfig(max_position_embeddings=2048, use_cache=False, **values)
 
 
-def random_weights(shape: str, dtype: torch.dtype, device: str, seed: int = 0) -> Weights:
+def random_weights(
+    shape: str, dtype: torch.dtype, device: str, seed: int = 0, layers: int | None = None
+) -> Weights:
     """Normal weights of standard deviation 0.02; norms are one."""
     with torch.device("meta"):
-        names = LlamaForCausalLM(config(shape)).state_dict()
+        names = LlamaForCausalLM(config(shape, layers)).state_dict()
     generator = torch.Generator(device).manual_seed(seed)
     weights: Weights = {}
     for name, meta in names.items():
@@ -81,8 +84,9 @@ def build(shape: str, weights: Weights, own: str = "nothing") -> LlamaForCausalL
     """
     names = {"nothing": [], "targets": QKVUD, "all": [""]}[own]
     weights = {n: w.clone() if any(m in n for m in names) else w for n, w in weights.items()}
+    layers = 1 + max(int(n.split(".")[2]) for n in weights if n.startswith("model.layers."))
     with torch.device("meta"):
-        model = LlamaForCausalLM(config(shape))
+        model = LlamaForCausalLM(config(shape, layers))
     model.load_state_dict(weights, assign=True)
     model.tie_weights()
     # Its frequencies are not in the state; they would stay without data.

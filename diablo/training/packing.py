@@ -7,6 +7,7 @@ in 16 bits, and one call a sequence elsewhere.
 
 from __future__ import annotations
 
+import inspect
 from itertools import accumulate
 from typing import Any
 
@@ -102,16 +103,10 @@ def _flash(
     from torch.nn.attention.varlen import varlen_attn
 
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    out = varlen_attn(
-        q,
-        k,
-        v,
-        bounds,
-        bounds,
-        longest,
-        longest,
-        scale=scaling,
-        window_size=(-1, 0),
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
-    return out.unsqueeze(0)
+    options: dict[str, Any] = {"scale": scaling}
+    # torch 2.11 takes fewer key heads as they are; later versions want to be told.
+    known = inspect.signature(varlen_attn).parameters
+    if "enable_gqa" in known:
+        options["enable_gqa"] = query.shape[1] != key.shape[1]
+    options |= {"is_causal": True} if "is_causal" in known else {"window_size": (-1, 0)}
+    return varlen_attn(q, k, v, bounds, bounds, longest, longest, **options).unsqueeze(0)
