@@ -9,9 +9,9 @@ from generation_cases import TASKS, records
 
 from diablo.data.protocol import Decoding, load_protocol
 from diablo.generation import generate
+from diablo.generation.answers import text_of
 from diablo.generation.engines import choose_backend, end_ids, merged_folder, open_engine
 from diablo.generation.prompts import suite_prompts
-from diablo.generation.run import text_of
 from diablo.generation.transformers_engine import TransformersEngine, batches, common_start
 from diablo.generation.vllm_engine import VllmEngine
 from diablo.io import read_json, read_jsonl, write_jsonl
@@ -127,11 +127,11 @@ def test_resumes_with_finished_batches_only(run_generate, make_suite, tmp_path, 
     original = TransformersEngine.complete
     calls = []
 
-    def dies_at_third(self, prompts):
+    def dies_at_third(self, prompts, *ended):
         calls.append(len(prompts))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return original(self, prompts)
+        return original(self, prompts, *ended)
 
     monkeypatch.setattr(TransformersEngine, "complete", dies_at_third)
     with pytest.raises(KeyboardInterrupt):
@@ -143,7 +143,9 @@ def test_resumes_with_finished_batches_only(run_generate, make_suite, tmp_path, 
 
     calls.clear()
     monkeypatch.setattr(
-        TransformersEngine, "complete", lambda self, p: calls.append(len(p)) or original(self, p)
+        TransformersEngine,
+        "complete",
+        lambda self, p, *ended: calls.append(len(p)) or original(self, p, *ended),
     )
     assert run_generate(suite, "again.jsonl", batch_size=4) == expected
     assert calls == [4, 4, 4, 1]  # 21 prompts, of which 8 were done
@@ -154,11 +156,11 @@ def test_resumes_with_finished_batches_only(run_generate, make_suite, tmp_path, 
 def test_partial_of_another_setting_is_not_reused(run_generate, make_suite, monkeypatch):
     original = TransformersEngine.complete
 
-    def dies_after_first(self, prompts):
+    def dies_after_first(self, prompts, *ended):
         if getattr(self, "used", False):
             raise KeyboardInterrupt
         self.used = True
-        return original(self, prompts)
+        return original(self, prompts, *ended)
 
     with monkeypatch.context() as patch:
         patch.setattr(TransformersEngine, "complete", dies_after_first)
