@@ -14,6 +14,7 @@ from diablo.generation.engines import BACKENDS, Engine, choose_backend, dtype_of
 from diablo.generation.partial import Partial
 from diablo.generation.prompts import Prompt, suite_decoding, suite_prompts
 from diablo.io import sha256_json, write_jsonl
+from diablo.precision import check_bf16
 from diablo.provenance import Provenance
 
 
@@ -49,11 +50,12 @@ def generate(
         How many completions were written (one for each prompt).
 
     Raises:
-        ValueError: data, adapter or backend missing, a decoding that the backend cannot do, or a
-            prompt that is too long for the model.
+        ValueError: data, adapter or backend missing, a decoding that the backend cannot do, a
+            prompt that is too long for the model, or bfloat16 on a CPU that has none.
     """
     run_folder, out_path, work_folder = Path(run_folder), Path(out_path), Path(work_folder)
     backend, device = choose_backend(backend)
+    check_bf16(spec.run, spec.precision, device)
     decoding, prompts = suite_decoding(suite), suite_prompts(suite)
     provenance = Provenance("generate", inputs=_inputs(spec, suite, run_folder))
     tokenizer, ids = encode(spec, suite, prompts, decoding)

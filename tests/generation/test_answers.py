@@ -217,3 +217,9 @@ def test_speed_counts_this_job_alone(run_with_labels, tmp_path):
         ("generated_tokens_per_second", made["generated_tokens"]),
     ):
         assert made[key] == pytest.approx(count / made["generating_seconds"], rel=0.05)
+
+
+def test_text_is_cut_at_the_first_stop(tokenizer):
+    ids = tokenizer("one\n\ntwo###three").input_ids
+    assert text_of(tokenizer, ids, Decoding(stop=("###", "\n\n"))) == "one"
+    assert text_of(tokenizer, ids, Decoding()) == "one\n\ntwo###three"

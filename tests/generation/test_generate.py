@@ -9,10 +9,9 @@ from generation_cases import TASKS, records
 
 from diablo.data.protocol import Decoding, load_protocol
 from diablo.generation import generate
-from diablo.generation.answers import text_of
 from diablo.generation.engines import choose_backend, end_ids, merged_folder, open_engine
 from diablo.generation.prompts import suite_prompts
-from diablo.generation.transformers_engine import TransformersEngine, batches, common_start
+from diablo.generation.transformers_engine import TransformersEngine
 from diablo.generation.vllm_engine import VllmEngine
 from diablo.io import read_json, read_jsonl, write_jsonl
 
@@ -203,19 +202,6 @@ def test_adapters_are_merged(make_run, make_suite, tmp_path):
         assert str(served) == base_spec.model_path  # nothing to merge, nothing copied
 
 
-def test_batches_respect_budget_and_cover_all():
-    lengths = [5, 900, 30, 31, 29, 5, 400]
-    for decoding in (Decoding(), Decoding(num_beams=4)):
-        grouped = batches(lengths, decoding, "cpu")
-        assert sorted(index for rows in grouped for index in rows) == list(range(7))
-        for rows in grouped:
-            longest = lengths[rows[0]]
-            assert longest == max(lengths[index] for index in rows)
-            size = len(rows) * (longest + 32) * decoding.num_beams
-            assert size <= 3072 or len(rows) == 1
-    assert len(batches([10] * 100, Decoding(), "cuda")) == 1
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -286,38 +272,6 @@ def test_engine_stops_its_threads_and_ends(make_run, make_suite, tiny_model, tmp
     ):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
-
-
-def test_next_logprobs_do_not_depend_on_padding(make_run, make_suite, tiny_model):
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    engine = TransformersEngine(model, tokenizer, Decoding(), [0])
-    ids = [tokenizer(prompt.text).input_ids for prompt in suite_prompts(make_suite())]
-    ids.append(ids[0][: len(ids[0]) // 2])  # shorter by much, and a prefix of another
-    together = engine.next_logprobs(ids)
-    for row, prompt in zip(together, ids, strict=True):
-        alone = model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1)
-        torch.testing.assert_close(row, alone, rtol=1e-4, atol=1e-4)
-
-
-def test_common_start_leaves_something_to_compute():
-    assert common_start([[1, 2, 3], [1, 2, 4]]) == [1, 2]
-    assert common_start([[1, 2, 3], [1, 2]]) == [1]
-    assert common_start([[5, 6], [5, 6]]) == [5]
-    assert common_start([[5, 6]]) == [5]
-    assert common_start([[1], [2]]) == []
-
-
-def test_text_is_cut_at_the_first_stop(tiny_model):
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    ids = tokenizer("one\n\ntwo###three").input_ids
-    assert text_of(tokenizer, ids, Decoding(stop=("###", "\n\n"))) == "one"
-    assert text_of(tokenizer, ids, Decoding()) == "one\n\ntwo###three"
 
 
 def test_prompts_use_the_variant(make_suite):
