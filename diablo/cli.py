@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--suite", type=Path, required=True, help="suite JSON")
     sub.add_argument("--backend", choices=["auto", "vllm", "transformers"], default="auto")
     sub.add_argument("--prompts", type=int, default=32)
+    sub.add_argument("--threads", type=int)
 
     sub = verb("aggregate", aggregate, "build an experiment's table and figure from its scores")
     sub.add_argument("plan", type=Path)
@@ -219,7 +220,14 @@ def audit(options: argparse.Namespace) -> None:
 
     spec, suite = read_spec(options.spec), read_suite(options.suite)
     out = options.spec.parent / "audit" / f"{suite.suite}.json"
-    run(spec, suite, out, prompts=options.prompts, backend=options.backend)
+    run(
+        spec,
+        suite,
+        out,
+        prompts=options.prompts,
+        backend=options.backend,
+        threads=options.threads,
+    )
 
 
 def aggregate(options: argparse.Namespace) -> None:

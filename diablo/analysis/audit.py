@@ -18,6 +18,7 @@ from diablo.generation.engines import (
     BACKENDS,
     Engine,
     choose_backend,
+    cpu_threads,
     dtype_of,
     end_ids,
     merged_folder,
@@ -28,6 +29,7 @@ from diablo.generation.run import encode
 from diablo.generation.transformers_engine import TransformersEngine
 from diablo.io import write_json
 from diablo.methods import get_method, load_base
+from diablo.precision import check_bf16
 from diablo.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def audit(
     prompts: int = 32,
     backend: str = "auto",
     tolerance: float = 0.05,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Compare the adapter, merged and served model of a run, and write the report.
 
@@ -63,25 +66,30 @@ def audit(
         backend: "served" is vLLM on the merged folder, or (transformers) the folder saved and
             loaded again.
         tolerance: share of prompts whose answers may differ before the status is "differs".
+        threads: CPU threads; None leaves the default.
 
     Returns:
         What was written: `status` ("same" or "differs") and, for each pair, the share of prompts
         that differ, the first that does, and the largest difference of a log-probability of the
         first new token (over the whole vocabulary; against vLLM over the ids that it reports).
+
+    Raises:
+        ValueError: bfloat16 on a CPU that has none, or as `diablo.generation.generate`.
     """
     out_path = Path(out_path)
     run_folder, work_folder = out_path.parent.parent, out_path.parent / ".work"
     provenance = Provenance("audit", inputs=[Path(suite.data_path) / "test.jsonl"])
     backend, device = choose_backend(backend)
+    check_bf16(spec.run, spec.precision, device)
     decoding = dataclasses.replace(suite_decoding(suite), num_beams=1)
     chosen = spread(suite_prompts(suite), prompts)
     tokenizer, ids = encode(spec, suite, chosen, decoding)
 
     views = {}
     for name, opened in _forms(
-        spec, run_folder, work_folder, backend, device, decoding, tokenizer, ids
+        spec, run_folder, work_folder, backend, device, decoding, tokenizer, ids, threads
     ):
-        with opened as engine:
+        with cpu_threads(threads), opened as engine:
             views[name] = _view(engine, backend, device, decoding, ids)
     with contextlib.suppress(OSError):
         work_folder.rmdir()
@@ -171,17 +179,21 @@ def _forms(
     decoding: Decoding,
     tokenizer: Any,
     ids: list[list[int]],
+    threads: int | None,
 ) -> Iterator[tuple[str, contextlib.AbstractContextManager[Engine]]]:
     """(name, not yet opened engine) of each form of the model that the run's method has."""
     longest = max(map(len, ids)) + decoding.max_new_tokens
     args = (spec, run_folder, work_folder)
     if get_method(spec.method).artifact == "adapter":
         yield "adapter", _unmerged(spec, run_folder / "adapter", device, decoding, tokenizer)
-    yield "merged", open_engine(*args, "transformers", device, decoding, tokenizer, longest)
+    yield (
+        "merged",
+        open_engine(*args, "transformers", device, decoding, tokenizer, longest, threads),
+    )
     if backend == "transformers":
         yield "served", _reloaded(*args, device, decoding, tokenizer)
     else:
-        yield "served", open_engine(*args, backend, device, decoding, tokenizer, longest)
+        yield "served", open_engine(*args, backend, device, decoding, tokenizer, longest, threads)
 
 
 @contextlib.contextmanager

@@ -1,13 +1,14 @@
 """Which engine decodes, with which weights: a run's model, merged, behind one interface.
 
-An engine has `complete(prompts)` and `close()`; its module has `batches(...)`, which needs no engine.
+An engine has `complete(prompts)` and `close()`; its module has `batches(...)`, which needs no engine,
+and `ENDS_EARLY`, whether `complete` takes `ended`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,8 +27,13 @@ BACKENDS: dict[str, ModuleType] = {
 class Engine(Protocol):
     """What decodes token ids."""
 
-    def complete(self, prompts: list[list[int]]) -> list[list[int]]:
-        """Token ids that follow each prompt, without the end-of-sequence id."""
+    def complete(
+        self, prompts: list[list[int]], ended: Callable[[int, list[int]], bool] | None = None
+    ) -> list[list[int]]:
+        """Token ids that follow each prompt, without the end-of-sequence id.
+
+        `ended(row, new ids)` ends a row early; only for engines whose module says `ENDS_EARLY`.
+        """
 
     def next_logprobs(self, prompts: list[list[int]]) -> torch.Tensor:
         """Log-probabilities of the first new id, (prompts, vocabulary); NaN where not known."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from diablo.data.protocol import Decoding, load_protocol
-from diablo.generation.engines import BACKENDS, choose_backend, dtype_of, open_engine
+from diablo.generation.answers import StopAtAnswer, finished
+from diablo.generation.engines import BACKENDS, Engine, choose_backend, dtype_of, open_engine
 from diablo.generation.partial import Partial
 from diablo.generation.prompts import Prompt, suite_decoding, suite_prompts
 from diablo.io import sha256_json, write_jsonl
+from diablo.precision import check_bf16
 from diablo.provenance import Provenance
 
 
@@ -23,6 +27,7 @@ def generate(
     backend: str = "auto",
     batch_size: int | None = None,
     threads: int | None = None,
+    stop_at_answer: bool = True,
 ) -> int:
     """Write the completions of a suite's prompts by a run's merged model.
 
@@ -37,20 +42,28 @@ def generate(
         backend: "auto" (vLLM on a GPU, transformers on a CPU), "vllm" or "transformers".
         batch_size: prompts at a time; None fits the memory.
         threads: CPU threads; None leaves the default.
+        stop_at_answer: end a completion as soon as its answer is there, where the engine can and
+            the answer provably stays the same (`StopAtAnswer.of`). The text is then shorter, and
+            says so: `finish` is "answer". False: the text that the model gives by itself.
 
     Returns:
         How many completions were written (one for each prompt).
 
     Raises:
-        ValueError: data, adapter or backend missing, a decoding that the backend cannot do, or a
-            prompt that is too long for the model.
+        ValueError: data, adapter or backend missing, a decoding that the backend cannot do, a
+            prompt that is too long for the model, or bfloat16 on a CPU that has none.
     """
     run_folder, out_path, work_folder = Path(run_folder), Path(out_path), Path(work_folder)
     backend, device = choose_backend(backend)
+    check_bf16(spec.run, spec.precision, device)
     decoding, prompts = suite_decoding(suite), suite_prompts(suite)
     provenance = Provenance("generate", inputs=_inputs(spec, suite, run_folder))
     tokenizer, ids = encode(spec, suite, prompts, decoding)
     batches = BACKENDS[backend].batches([len(row) for row in ids], decoding, device, batch_size)
+    protocol = load_protocol(suite.suite, suite.variant)
+    stop = None
+    if stop_at_answer and BACKENDS[backend].ENDS_EARLY:
+        stop = StopAtAnswer.of(tokenizer, decoding, protocol, suite.tasks)
     setting = {
         "run": spec.run,
         "suite": suite.suite,
@@ -62,6 +75,7 @@ def generate(
             "max_new_tokens": decoding.max_new_tokens,
             "stop": list(decoding.stop),
         },
+        "stop_at_answer": stop is not None,
         "limit_per_task": suite.limit_per_task,
     }
     # Inputs with their hashes, setting and ids: whatever the completions depend on.
@@ -69,37 +83,91 @@ def generate(
     partial = Partial(work_folder, key)
     todo = [rows for rows in batches if partial[rows] is None]
 
-    generated = 0
+    generated, seconds = 0, 0.0
     if todo:
         longest = max(map(len, ids)) + decoding.max_new_tokens
         with open_engine(
             spec, run_folder, work_folder, backend, device, decoding, tokenizer, longest, threads
         ) as engine:
+            started = time.monotonic()
             for rows in _progress(todo, len(prompts), f"generate {spec.run}"):
-                new = engine.complete([ids[row] for row in rows])
+                labels = [protocol.labels[prompts[row].task] for row in rows]
+                new = _complete(engine, [ids[row] for row in rows], labels, stop)
                 generated += sum(map(len, new))
-                partial.add(rows, [text_of(tokenizer, each, decoding) for each in new])
+                ended = [stop is not None and stop(*pair) for pair in zip(new, labels, strict=True)]
+                partial.add(
+                    rows,
+                    [
+                        list(finished(tokenizer, each, decoding, early))
+                        for each, early in zip(new, ended, strict=True)
+                    ],
+                )
+            seconds = time.monotonic() - started
 
     completions = {
-        row: text for rows in batches for row, text in zip(rows, partial[rows] or [], strict=True)
+        row: done for rows in batches for row, done in zip(rows, partial[rows] or [], strict=True)
     }
     write_jsonl(
         out_path,
         (
-            {"task": p.task, "id": p.id, "prompt": p.text, "completions": [completions[row]]}
+            {
+                "task": p.task,
+                "id": p.id,
+                "prompt": p.text,
+                "completions": [completions[row][0]],
+                "finish": [completions[row][1]],
+            }
             for row, p in enumerate(prompts)
         ),
     )
+    asked = sum(map(len, todo))
+    cost = throughput(asked, generated, seconds)
     provenance.add(
         **setting,
         n=len(prompts),
-        reused_from_partial=len(prompts) - sum(map(len, todo)),
+        reused_from_partial=len(prompts) - asked,
         prompt_tokens=sum(map(len, ids)),
-        generated_tokens=generated,
+        finish=dict(sorted(Counter(why for _, why in completions.values()).items())),
+        **cost,
     )
     provenance.write(out_path.with_suffix(".provenance.json"))
     partial.delete()
+    print(
+        f"generate {spec.run}: {asked} prompts, {generated} tokens generated in {seconds:.1f} s "
+        f"({cost['prompts_per_second'] or 0:.1f} prompts/s, "
+        f"{cost['generated_tokens_per_second'] or 0:.1f} tokens/s)"
+    )
     return len(prompts)
+
+
+def _complete(
+    engine: Engine,
+    prompts: list[list[int]],
+    labels: list[tuple[str, ...]],
+    stop: StopAtAnswer | None,
+) -> list[list[int]]:
+    """`engine.complete`, where each prompt may end at one of its own labels."""
+    if stop is None:
+        return engine.complete(prompts)
+    return engine.complete(prompts, lambda row, new: stop(new, labels[row]))
+
+
+def throughput(prompts: int, tokens: int, seconds: float) -> dict[str, Any]:
+    """What this job itself generated and how fast; nothing of what an earlier one left.
+
+    `generated_tokens` (ends of sequence not counted), `generating_seconds` (neither loading nor
+    tokenising), `prompts_per_second`, `generated_tokens_per_second`; the last two None for no time.
+    """
+
+    def rate(count: int) -> float | None:
+        return round(count / seconds, 3) if seconds else None
+
+    return {
+        "generated_tokens": tokens,
+        "generating_seconds": round(seconds, 3),
+        "prompts_per_second": rate(prompts),
+        "generated_tokens_per_second": rate(tokens),
+    }
 
 
 def encode(
@@ -127,13 +195,6 @@ def encode(
             )
         ids.append(row)
     return tokenizer, ids
-
-
-def text_of(tokenizer: Any, ids: list[int], decoding: Decoding) -> str:
-    """The completion's text, cut before the first stop string."""
-    text = tokenizer.decode(ids, skip_special_tokens=True)
-    places = [place for stop in decoding.stop if (place := text.find(stop)) >= 0]
-    return text[: min(places)] if places else text
 
 
 def _inputs(spec: Any, suite: Any, run_folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from diablo.data.protocol import Decoding
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel
 
 NAME = "transformers"
+
+#: `complete` ends a row early where its caller says so.
+ENDS_EARLY = True
 
 #: Padded prompt tokens plus new tokens of one batch, all beams counted: bounds the memory,
 #: and on a CPU the padding too (about 28 short prompts at a time was fastest).
@@ -75,18 +79,45 @@ class TransformersEngine:
             # An early end only: the text is cut at the stop string by the caller.
             self._options = {"stop_strings": list(decoding.stop), "tokenizer": tokenizer}
 
-    def complete(self, prompts: list[list[int]]) -> list[list[int]]:
-        """Token ids that follow each prompt, without the end-of-sequence id."""
+    def complete(
+        self, prompts: list[list[int]], ended: Callable[[int, list[int]], bool] | None = None
+    ) -> list[list[int]]:
+        """Token ids that follow each prompt, without the end-of-sequence id.
+
+        The batch ends when each row has its end of sequence, a stop string, or `ended(row, new
+        ids)`: greedy decoding only, because a beam that ends is scored against the others.
+
+        Raises:
+            ValueError: `ended` with several beams.
+        """
         import torch
 
         inputs = self._padded(prompts)
+        width = inputs["input_ids"].shape[1]
         with torch.inference_mode():
             # The start that all share (the protocol's frame) is computed once, not once a prompt.
             shared = self._shared(prompts)
             options = {**inputs, "past_key_values": shared, **self._options}
+            if ended is not None:
+                options["stopping_criteria"] = [self._ending(ended, width)]
             out = self.model.generate(**options)  # type: ignore[operator]
-        width = inputs["input_ids"].shape[1]
         return [until_eos(row, self.eos) for row in out[:, width:].tolist()]
+
+    def _ending(self, ended: Callable[[int, list[int]], bool], width: int) -> Callable:
+        """`ended` as a stopping criterion: which rows are over, bool (prompts,)."""
+        import torch
+
+        if self.model.generation_config.num_beams != 1:
+            raise ValueError("rows end early in greedy decoding only, not with num_beams > 1")
+        over: set[int] = set()
+
+        def criterion(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+            for row, new in enumerate(ids[:, width:].tolist()):
+                if row not in over and (new[-1] in self.eos or ended(row, new)):
+                    over.add(row)
+            return torch.tensor([row in over for row in range(len(ids))], device=ids.device)
+
+        return criterion
 
     def next_logprobs(self, prompts: list[list[int]]) -> torch.Tensor:
         """Log-probability of every id as the first new one, float32 (prompts, vocabulary)."""

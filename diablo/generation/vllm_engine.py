@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import torch
 
 NAME = "vllm"
+
+#: vLLM forms its own batches, in which a row that goes on holds up no other.
+ENDS_EARLY = False
 
 #: Prompts handed to the engine at a time; it forms its own batches. A killed job loses one such group.
 GROUP = {"cpu": 64, "cuda": 2048}
@@ -85,8 +88,16 @@ class VllmEngine:
             **options,
         )
 
-    def complete(self, prompts: list[list[int]]) -> list[list[int]]:
-        """Token ids that follow each prompt, without the end-of-sequence id."""
+    def complete(
+        self, prompts: list[list[int]], ended: Callable[[int, list[int]], bool] | None = None
+    ) -> list[list[int]]:
+        """Token ids that follow each prompt, without the end-of-sequence id.
+
+        Raises:
+            ValueError: if `ended` is given; see `ENDS_EARLY`.
+        """
+        if ended is not None:
+            raise ValueError("backend vllm: rows end at EOS or a stop string only")
         inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
         if self.decoding.num_beams > 1:
             return self._beams(inputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from diablo.analysis.audit import View, audit, compare, spread
+from diablo.generation import generate
 from diablo.generation.prompts import suite_prompts
 from diablo.io import read_json
 
@@ -103,3 +104,33 @@ def test_prompts_are_spread_over_tasks(make_suite):
     prompts = suite_prompts(make_suite())
     assert [prompt.id for prompt in spread(prompts, 3)] == ["boolq/0", "piqa/0", "social_i_qa/0"]
     assert spread(prompts, 99) == prompts
+
+
+def test_threads_are_kept_to(make_run, make_suite, monkeypatch):
+    import torch
+
+    import diablo.analysis.audit as module
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    used: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    view = module._view
+    monkeypatch.setattr(module, "_view", lambda *a: used.append(-1) or view(*a))
+    spec, folder = make_run("zero-shot")
+    out = folder / "audit" / "commonsense.json"
+    audit(spec, make_suite(), out, prompts=2, backend="transformers", threads=1)
+    assert -1 in used
+    for place in (i for i, each in enumerate(used) if each == -1):
+        assert used[place - 1] == 1
+
+
+def test_bf16_on_a_cpu_without_it_is_refused(make_run, make_suite, tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("diablo.precision.native_bf16", lambda: False)
+    spec, folder = make_run(precision="bf16")
+    with pytest.raises(ValueError, match=r"run tiny: precision 'bf16'.*set `precision: fp32`"):
+        generate(spec, make_suite(), folder, tmp_path / "out.jsonl", tmp_path / "work")
+    with pytest.raises(ValueError, match="run tiny: precision 'bf16'"):
+        audit(spec, make_suite(), folder / "audit" / "commonsense.json")

@@ -11,8 +11,7 @@ from diablo.data.protocol import Decoding, load_protocol
 from diablo.generation import generate
 from diablo.generation.engines import choose_backend, end_ids, merged_folder, open_engine
 from diablo.generation.prompts import suite_prompts
-from diablo.generation.run import text_of
-from diablo.generation.transformers_engine import TransformersEngine, batches, common_start
+from diablo.generation.transformers_engine import TransformersEngine
 from diablo.generation.vllm_engine import VllmEngine
 from diablo.io import read_json, read_jsonl, write_jsonl
 
@@ -127,11 +126,11 @@ def test_resumes_with_finished_batches_only(run_generate, make_suite, tmp_path, 
     original = TransformersEngine.complete
     calls = []
 
-    def dies_at_third(self, prompts):
+    def dies_at_third(self, prompts, *ended):
         calls.append(len(prompts))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return original(self, prompts)
+        return original(self, prompts, *ended)
 
     monkeypatch.setattr(TransformersEngine, "complete", dies_at_third)
     with pytest.raises(KeyboardInterrupt):
@@ -143,7 +142,9 @@ def test_resumes_with_finished_batches_only(run_generate, make_suite, tmp_path, 
 
     calls.clear()
     monkeypatch.setattr(
-        TransformersEngine, "complete", lambda self, p: calls.append(len(p)) or original(self, p)
+        TransformersEngine,
+        "complete",
+        lambda self, p, *ended: calls.append(len(p)) or original(self, p, *ended),
     )
     assert run_generate(suite, "again.jsonl", batch_size=4) == expected
     assert calls == [4, 4, 4, 1]  # 21 prompts, of which 8 were done
@@ -154,11 +155,11 @@ def test_resumes_with_finished_batches_only(run_generate, make_suite, tmp_path, 
 def test_partial_of_another_setting_is_not_reused(run_generate, make_suite, monkeypatch):
     original = TransformersEngine.complete
 
-    def dies_after_first(self, prompts):
+    def dies_after_first(self, prompts, *ended):
         if getattr(self, "used", False):
             raise KeyboardInterrupt
         self.used = True
-        return original(self, prompts)
+        return original(self, prompts, *ended)
 
     with monkeypatch.context() as patch:
         patch.setattr(TransformersEngine, "complete", dies_after_first)
@@ -199,19 +200,6 @@ def test_adapters_are_merged(make_run, make_suite, tmp_path):
     assert not served.exists()
     with merged_folder(base_spec, base_folder / "adapter", tmp_path / "work", "float32") as served:
         assert str(served) == base_spec.model_path  # nothing to merge, nothing copied
-
-
-def test_batches_respect_budget_and_cover_all():
-    lengths = [5, 900, 30, 31, 29, 5, 400]
-    for decoding in (Decoding(), Decoding(num_beams=4)):
-        grouped = batches(lengths, decoding, "cpu")
-        assert sorted(index for rows in grouped for index in rows) == list(range(7))
-        for rows in grouped:
-            longest = lengths[rows[0]]
-            assert longest == max(lengths[index] for index in rows)
-            size = len(rows) * (longest + 32) * decoding.num_beams
-            assert size <= 3072 or len(rows) == 1
-    assert len(batches([10] * 100, Decoding(), "cuda")) == 1
 
 
 @pytest.mark.parametrize(
@@ -284,38 +272,6 @@ def test_engine_stops_its_threads_and_ends(make_run, make_suite, tiny_model, tmp
     ):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
-
-
-def test_next_logprobs_do_not_depend_on_padding(make_run, make_suite, tiny_model):
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    engine = TransformersEngine(model, tokenizer, Decoding(), [0])
-    ids = [tokenizer(prompt.text).input_ids for prompt in suite_prompts(make_suite())]
-    ids.append(ids[0][: len(ids[0]) // 2])  # shorter by much, and a prefix of another
-    together = engine.next_logprobs(ids)
-    for row, prompt in zip(together, ids, strict=True):
-        alone = model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1)
-        torch.testing.assert_close(row, alone, rtol=1e-4, atol=1e-4)
-
-
-def test_common_start_leaves_something_to_compute():
-    assert common_start([[1, 2, 3], [1, 2, 4]]) == [1, 2]
-    assert common_start([[1, 2, 3], [1, 2]]) == [1]
-    assert common_start([[5, 6], [5, 6]]) == [5]
-    assert common_start([[5, 6]]) == [5]
-    assert common_start([[1], [2]]) == []
-
-
-def test_text_is_cut_at_the_first_stop(tiny_model):
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    ids = tokenizer("one\n\ntwo###three").input_ids
-    assert text_of(tokenizer, ids, Decoding(stop=("###", "\n\n"))) == "one"
-    assert text_of(tokenizer, ids, Decoding()) == "one\n\ntwo###three"
 
 
 def test_prompts_use_the_variant(make_suite):

@@ -28,7 +28,8 @@ path, verb, backend, out = sys.argv[1:]
 case = read_json(path)
 spec, suite = RunSpec(**case["spec"]), SuiteSpec(**case["suite"])
 if verb == "generate":
-    generate(spec, suite, case["run"], out, case["work"], backend=backend, threads=1)
+    options = {"backend": backend, "threads": 1, "stop_at_answer": False}
+    generate(spec, suite, case["run"], out, case["work"], **options)
 else:
     audit(spec, suite, out, prompts=16, backend=backend)
 """

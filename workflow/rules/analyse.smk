@@ -12,6 +12,7 @@ rule audit_run:
         f"{ROOT}/runs/{{run}}/audit/{{suite}}.json",
     log:
         f"{LOGS}/runs/{{run}}/audit-{{suite}}.log",
+    threads: 1
     resources:
         mem_mb=4000,
         gpu=1,
@@ -20,4 +21,4 @@ rule audit_run:
         backend=SETTINGS.backend,
     shell:
         "{DIABLO} audit {input.spec} --suite {input.suite} --backend {params.backend} "
-        "2>&1 | tee {log}"
+        "--threads {threads} 2>&1 | tee {log}"

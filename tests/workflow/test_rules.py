@@ -1,0 +1,21 @@
+"""What every rule's command line must have."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+RULES = Path(__file__).parents[2] / "workflow" / "rules"
+
+
+@pytest.mark.parametrize("verb", ["finetune", "generate", "audit"])
+def test_rules_that_use_torch_keep_to_their_threads(verb):
+    """Otherwise each of several jobs side by side takes all cores."""
+    rules = [
+        rule for path in RULES.glob("*.smk") for rule in re.split(r"\nrule ", path.read_text())[1:]
+    ]
+    (rule,) = [rule for rule in rules if f"{{DIABLO}} {verb} " in rule]
+    assert re.search(r"^    threads: \d+$", rule, re.MULTILINE)
+    assert "--threads {threads}" in rule
