@@ -81,11 +81,6 @@ class FusedWrite:
                 )
 
 
-def supported(weight: Tensor, blocks: Tensor) -> bool:
-    """Whether the kernel knows the types."""
-    return weight.dtype in _TYPES and blocks.dtype in _TYPES
-
-
 def _groups(layers: list[Operands]) -> list[_Group]:
     by_kind: dict[tuple[torch.device, torch.dtype, torch.dtype], list[Operands]] = {}
     for operands in layers:

@@ -93,10 +93,12 @@ class Refresh:
             names = layer.held_names()
             if not names:
                 continue
-            if layer.holds_simply(names) and layer.diablo_blocks[names[0]].is_cuda:
-                one_kernel.append(layer)
-            else:
+            fusible = _fusible(layer, names[0])
+            if not (fusible and layer.holds_simply(names)):
                 layer.hold(names)
+            # Also right after its own first write, so that a CUDA graph may be recorded from now on.
+            if fusible and layer.holds_simply(names):
+                one_kernel.append(layer)
         if one_kernel:
             from .fused import FusedWrite
 
@@ -107,3 +109,10 @@ class Refresh:
     def __getstate__(self) -> dict[str, Any]:
         # Pointers of this process and of these very tensors: a copy must gather its own.
         return {**self.__dict__, "_fused": None}
+
+
+def _fusible(layer: DiabloLinear, name: str) -> bool:
+    """Whether the one kernel knows the layer's device, types and strides."""
+    blocks, weight = layer.diablo_blocks[name], layer.base_layer.weight
+    types = {blocks.dtype, weight.dtype} <= {torch.float32, torch.float16, torch.bfloat16}
+    return blocks.is_cuda and weight.is_cuda and types and weight.stride(1) == 1
