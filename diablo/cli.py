@@ -62,6 +62,11 @@ def parser() -> argparse.ArgumentParser:
     sub = verb("finetune", finetune, "fine-tune one run from its spec.json")
     sub.add_argument("spec", type=Path)
     sub.add_argument("--threads", type=int)
+    sub.add_argument(
+        "--acceleration",
+        default="auto",
+        help="auto (all that help here), none, or some of packing,kernels,graphs",
+    )
 
     sub = verb("generate", generate, "generate a suite's completions with a run's model")
     sub.add_argument("spec", type=Path)
@@ -183,7 +188,14 @@ def finetune(options: argparse.Namespace) -> None:
     work = work_folder(folder, "finetune")
     # A killed Snakemake leaves its job running: the one that takes over waits for it to end.
     with locked(work):
-        run(spec, folder, work, protocol, threads=options.threads)
+        run(
+            spec,
+            folder,
+            work,
+            protocol,
+            threads=options.threads,
+            acceleration=options.acceleration,
+        )
 
 
 def generate(options: argparse.Namespace) -> None:

@@ -18,16 +18,18 @@ from transformers import (
     set_seed,
 )
 
-from diablo.io import atomic_path, read_jsonl, sha256_file, write_jsonl
+from diablo.io import atomic_path, sha256_file, write_jsonl
 from diablo.methods import get_method, load_base
+from diablo.precision import check_bf16
 from diablo.provenance import Provenance
 
 from .acceleration import Acceleration, choose
 from .checkpoints import Checkpoints, step_of
-from .examples import Encoded, Example, collate, encode, select
+from .examples import Encoded, Example, collate
 from .kernels import use_kernels
 from .packing import use_packing
 from .steplog import StepLog, publish_log, resume_log
+from .tokens import cached_encode, token_folder
 from .trainer import StepTrainer
 
 #: precision -> (type of frozen weights, autocast flag of TrainingArguments)
@@ -83,8 +85,16 @@ def finetune(
         checkpoint = None
 
     tokenizer = AutoTokenizer.from_pretrained(spec.model_path)
-    records = select(read_jsonl(data), spec.train_limit, spec.seed)
-    encoded = encode(tokenizer, protocol, records, spec.max_length)
+    encoded = cached_encode(
+        tokenizer,
+        protocol,
+        spec.data_path,
+        spec.model_path,
+        spec.train_limit,
+        spec.seed,
+        spec.max_length,
+        token_folder(work_folder),
+    )
 
     _seed(spec.seed)
     base = load_base(spec.model_path, device, dtype)
@@ -170,6 +180,7 @@ def count(model: nn.Module, trainable: bool = False) -> int:
 
 
 def _precision(spec: Any, device: str) -> tuple[torch.dtype, str | None]:
+    check_bf16(spec.run, spec.precision, device)
     dtype, autocast = PRECISIONS[spec.precision]
     if autocast == "fp16" and device == "cpu":
         raise ValueError(

@@ -58,6 +58,9 @@ class RecordedMicroBatches:
         self._run = run
         self._recordings: dict[Any, _Recording | None] = {}
         self._pool: Any = None
+        # Autograd adds a gradient up on the stream that first used its parameter. So what is not
+        # recorded runs on the recordings' stream too.
+        self._stream = torch.cuda.Stream()
 
     def begin_step(self) -> None:
         """Set all gradients to zero, in place."""
@@ -71,7 +74,7 @@ class RecordedMicroBatches:
         key = tuple((k, v.shape) for k, v in _tensors(batch))
         if key not in self._recordings:
             self._recordings[key] = None
-            return self._run(batch)
+            return self._as_it_is(batch)
         recording = self._recordings[key]
         if recording is None:
             recording = self._recordings[key] = self._record(batch)
@@ -80,11 +83,20 @@ class RecordedMicroBatches:
         recording.graph.replay()
         return recording.loss
 
+    def _as_it_is(self, batch: Batch) -> Tensor:
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            loss = self._run(batch)
+        torch.cuda.current_stream().wait_stream(self._stream)
+        for _, tensor in _tensors(batch):
+            tensor.record_stream(self._stream)
+        return loss
+
     def _record(self, batch: Batch) -> _Recording:
         static = _clone(batch)
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             loss = self._run(static)
         # All recordings share their memory: one is done before the next one starts.
         self._pool = self._pool or graph.pool()

@@ -109,4 +109,5 @@ def _flash(
     if "enable_gqa" in known:
         options["enable_gqa"] = query.shape[1] != key.shape[1]
     options |= {"is_causal": True} if "is_causal" in known else {"window_size": (-1, 0)}
-    return varlen_attn(q, k, v, bounds, bounds, longest, longest, **options).unsqueeze(0)
+    out: Any = varlen_attn(q, k, v, bounds, bounds, longest, longest, **options)
+    return out.unsqueeze(0)

@@ -8,7 +8,7 @@ model finds the work done: this hook wrote all layers at once, which on a GPU is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +113,6 @@ class Refresh:
 
 def _fusible(layer: DiabloLinear, name: str) -> bool:
     """Whether the one kernel knows the layer's device, types and strides."""
-    blocks, weight = layer.diablo_blocks[name], layer.base_layer.weight
+    blocks, weight = layer.diablo_blocks[name], cast(Tensor, layer.base_layer.weight)
     types = {blocks.dtype, weight.dtype} <= {torch.float32, torch.float16, torch.bfloat16}
-    return blocks.is_cuda and weight.is_cuda and types and weight.stride(1) == 1
+    return bool(blocks.is_cuda and weight.is_cuda and types and weight.stride(1) == 1)
