@@ -17,6 +17,7 @@ include: "workflow/rules/generate.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/aggregate.smk"
+include: "workflow/rules/speed.smk"
 
 
 rule all:
@@ -38,3 +39,8 @@ for experiment in PLAN.tables:
 rule audit:
     input:
         audit_outputs,
+
+
+rule speed:
+    input:
+        rules.render_speed.output,

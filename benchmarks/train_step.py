@@ -26,6 +26,12 @@ from .timing import RESULTS, alternate, free, matrix_rate, record, summary
 LOSS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 GRADIENT = 1e-4
 
+#: What `--typical` measures: section 4.5's comparison on a GPU, the stand-in model's shape on a CPU.
+TYPICAL: dict[str, list[dict[str, Any]]] = {
+    "cuda": [{"shape": "llama3-8b", "batch": 8, "length": 256, "precision": "bf16+fp32"}],
+    "cpu": [{"shape": "smollm2-135m", "batch": 4, "length": 64, "precision": "fp32"}],
+}
+
 _SETTINGS = ("shape", "batch", "length", "precision", "blocks", "rank", "kernels", "graphs")
 
 
@@ -34,10 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    key, result = measure(options)
-    print(table(key, result))
-    path = record("train_step", {key: result}, options.results)
-    print(f"recorded in {path}")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for changes in TYPICAL[device] if options.typical else [{}]:
+        vars(options).update(changes)
+        key, result = measure(options)
+        print(table(key, result), flush=True)
+        print(f"recorded in {record('train_step', {key: result}, options.results)}", flush=True)
+        free()
 
 
 def measure(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
@@ -219,6 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--graphs", action="store_true", help="replay every form as a CUDA graph")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--typical", action="store_true", help="the settings of the target speed")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser

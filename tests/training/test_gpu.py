@@ -77,3 +77,65 @@ def test_overflow_in_fp16_skips_the_step(make_run, finetune, monkeypatch):
     assert all(line["grad_norm"] is None for line in skipped)
     assert log[-1]["grad_norm"] > 0
     assert log[-1]["loss"] < log[0]["loss"]
+
+
+def losses(log):
+    return [line["loss"] for line in log]
+
+
+@pytest.mark.parametrize("method", ["diablo", "lora", "full"])
+def test_recorded_steps_have_the_same_losses(method, make_run, finetune):
+    """Packing alone against packing with CUDA graphs, and both against padded batches."""
+    settings = {"method": method, "precision": "bf16", "epochs": 6.0, "dropout": 0.0}
+    logs = {
+        names: finetune(make_run(names.replace(",", "-"), **settings), acceleration=names)
+        for names in ("none", "packing", "packing,graphs")
+    }
+    for names in ("packing", "packing,graphs"):
+        assert losses(logs[names]) == pytest.approx(losses(logs["none"]), rel=2e-2), names
+    assert losses(logs["packing,graphs"])[-1] < 0.8 * losses(logs["packing,graphs"])[0]
+    tokens = [sum(line[key] for line in logs["packing"]) for key in ("tokens", "computed")]
+    assert tokens[0] == tokens[1]
+
+
+@pytest.mark.parametrize("method", ["diablo", "lora"])
+def test_fused_kernels_have_the_same_losses(method, make_run, finetune):
+    pytest.importorskip("liger_kernel")
+    settings = {"method": method, "precision": "bf16", "dropout": 0.0}
+    # Last, because it replaces the rotary embedding of all Llama models of the process.
+    logs = {
+        names: finetune(make_run(names.replace(",", "-"), **settings), acceleration=names)
+        for names in ("packing", "packing,kernels", "packing,kernels,graphs")
+    }
+    for names in ("packing,kernels", "packing,kernels,graphs"):
+        assert losses(logs[names]) == pytest.approx(losses(logs["packing"]), rel=2e-2), names
+
+
+def test_flash_attention_on_a_packed_row_equals_each_sequences_own():
+    from diablo.training.packing import packed_attention
+
+    torch.manual_seed(0)
+    lengths = [5, 0, 37, 64, 1, 21]
+    bounds = torch.tensor([0, *torch.tensor(lengths).cumsum(0)], dtype=torch.int32, device="cuda")
+    q = torch.randn(1, 8, 128, 32, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    k, v = (
+        torch.randn(1, 2, 128, 32, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+        for _ in range(2)
+    )
+    grad = torch.randn(1, 128, 8, 32, device="cuda")
+    found = []
+    for kind in (torch.bfloat16, torch.float32):
+        inputs = [t.detach().to(kind).requires_grad_() for t in (q, k, v)]
+        out, _ = packed_attention(
+            torch.nn.Identity(),
+            *inputs,
+            None,
+            scaling=0.2,
+            packed_bounds=bounds,
+            packed_lengths=lengths,
+            packed_longest=64,
+        )
+        out.backward(grad.to(kind))
+        found.append([out, *(t.grad for t in inputs)])
+    for flash, exact in zip(*found, strict=True):
+        assert (flash.float() - exact).norm() < 2e-2 * exact.norm()

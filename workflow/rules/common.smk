@@ -31,7 +31,8 @@ TABLES = ("csv", "md", "html", "tex")
 FIGURES = ("png", "svg", "csv")
 
 # Snakemake's own interpreter, never whatever `diablo` the PATH has; the code of this checkout.
-DIABLO = f"PYTHONPATH={shlex.quote(workflow.basedir)} {shlex.quote(sys.executable)} -m diablo"
+PYTHON = f"PYTHONPATH={shlex.quote(workflow.basedir)} {shlex.quote(sys.executable)}"
+DIABLO = f"{PYTHON} -m diablo"
 # Without conda Snakemake does not see a new torch: the lock file's hash is a param of the rules
 # whose results depend on it.
 LOCK = (lock_version() or {}).get("sha256")

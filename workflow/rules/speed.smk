@@ -1,0 +1,43 @@
+# Section 4.5 of the paper: what one training step costs in each form, on this machine and as recorded.
+
+
+rule measure_speed:
+    output:
+        directory(f"{ROOT}/speed"),
+    log:
+        f"{LOGS}/speed.log",
+    threads: workflow.cores
+    resources:
+        mem_mb=6000,
+        gpu=1,
+    params:
+        lock=LOCK,
+    shell:
+        "{PYTHON} -m benchmarks.train_step --typical --threads {threads} "
+        "--results {output} 2>&1 | tee {log}"
+
+
+rule render_speed:
+    input:
+        measured=f"{ROOT}/speed",
+        recorded="benchmarks/results",
+    output:
+        csv=f"{ROOT}/tables/speed.csv",
+        md=f"{ROOT}/tables/speed.md",
+        provenance=f"{ROOT}/tables/speed.provenance.json",
+        html=report(
+            f"{ROOT}/tables/speed.html",
+            caption="../../report/captions/speed.rst",
+            category="Tables",
+            subcategory="speed",
+            labels={"experiment": "speed", "shows": "table"},
+        ),
+    log:
+        f"{LOGS}/tables/speed.log",
+    resources:
+        mem_mb=1000,
+    params:
+        out=lambda wildcards, output: output.csv.removesuffix(".csv"),
+    shell:
+        "{PYTHON} -m benchmarks.report --measured {input.measured} "
+        "--recorded {input.recorded} --out {params.out} 2>&1 | tee {log}"
