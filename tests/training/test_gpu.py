@@ -92,7 +92,7 @@ def test_recorded_steps_have_the_same_losses(method, make_run, finetune):
         for names in ("none", "packing", "packing,graphs")
     }
     for names in ("packing", "packing,graphs"):
-        assert losses(logs[names]) == pytest.approx(losses(logs["none"]), rel=2e-2), names
+        assert losses(logs[names]) == pytest.approx(losses(logs["none"]), rel=2e-2, abs=2e-2), names
     assert losses(logs["packing,graphs"])[-1] < 0.8 * losses(logs["packing,graphs"])[0]
     tokens = [sum(line[key] for line in logs["packing"]) for key in ("tokens", "computed")]
     assert tokens[0] == tokens[1]
