@@ -163,14 +163,18 @@ class LinearCrossEntropy(torch.autograd.Function):
 
 
 def _one_chunk(logits: Tensor, targets: Tensor) -> Tensor:
-    """The chunk's summed loss; ``logits`` becomes its gradient, softmax minus one-hot."""
-    valid = targets != IGNORE
+    """The chunk's summed loss; ``logits`` becomes its gradient, softmax minus one-hot.
+
+    In place throughout: a second tensor of this size costs more than the arithmetic on it.
+    """
+    valid = (targets != IGNORE).unsqueeze(1)
     index = targets.clamp(min=0).unsqueeze(1)
-    normaliser = torch.logsumexp(logits, dim=1, keepdim=True)
-    loss = ((normaliser - logits.gather(1, index)).squeeze(1) * valid).sum()
-    logits.sub_(normaliser).exp_()
-    logits.scatter_add_(1, index, logits.new_full((1, 1), -1.0).expand_as(index))
-    logits.mul_(valid.unsqueeze(1))
+    logits.sub_(logits.amax(dim=1, keepdim=True))
+    labelled = logits.gather(1, index)
+    total = logits.exp_().sum(dim=1, keepdim=True)
+    loss = ((total.log() - labelled) * valid).sum()
+    logits.mul_(valid / total)
+    logits.scatter_add_(1, index, -valid.to(logits.dtype))
     return loss
 
 

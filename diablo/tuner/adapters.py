@@ -36,6 +36,7 @@ class DiabloLayer(BaseTunerLayer):
         self.merged_adapters: list[str] = []
         self._held = HeldWeight()
         self._scope = Scope()
+        self._settled: tuple[tuple[str, ...], tuple[str, ...]] | None = None
 
     def layout(self, adapter: str) -> BlockLayout:
         return block_layout(self.in_features, self.out_features, self.num_blocks[adapter])

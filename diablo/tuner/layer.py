@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -13,7 +12,8 @@ from torch import Tensor, nn
 
 from .adapters import DiabloLayer
 from .config import DiabloConfig
-from .ops import AddBlockProduct, BlockLayout, HeldLinear, TracedHeldLinear, block_product
+from .functions import AddBlockProduct, HeldLinear, TracedHeldLinear
+from .ops import BlockLayout, block_product
 from .refresh import Refresh
 from .support import merge_quantised, writable, wrong_shape
 
@@ -58,31 +58,41 @@ class DiabloLinear(nn.Module, DiabloLayer):
         refresh.layers.append(self)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if self.disable_adapters and self.merged:
+        if self.merged_adapters:
+            if not self._disable_adapters:
+                return self.base_layer(x, *args, **kwargs)
             self.unmerge()
-        if self.merged:
-            return self.base_layer(x, *args, **kwargs)
-        names = () if self.disable_adapters else self._present(self.active_adapters)
-        held = () if args or kwargs else self.held_names()
-        if not held:
+        settled = self._settled if self._scope.active else None
+        held, added = settled or self._split()
+        if held and not (args or kwargs):
+            if settled is None:
+                self._hold_alone(held)
+            out = self._held_forward(x, held)
+        else:
             self._restore()
             out = self.base_layer(x, *args, **kwargs)
-        else:
-            out = self._held_forward(x, held)
-        for name in names:
-            if name not in held:
-                out = self._add_product(out, x, name)
+            added = held + added
+        for name in added:
+            out = self._add_product(out, x, name)
         return out
 
-    def held_names(self) -> tuple[str, ...]:
-        """The active adapters whose blocks the weight holds during a forward pass."""
-        if self.disable_adapters or self.merged or not self._may_hold():
-            return ()
+    def settle(self) -> tuple[str, ...]:
+        """Decide for a whole forward pass of the model which adapters the weight is to hold."""
+        self._settled = self._split()
+        return self._settled[0]
+
+    def _split(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The active adapters that the weight holds in a forward pass, and those added to the output."""
+        if self._disable_adapters or self.merged_adapters:
+            return (), ()
         names = self._present(self.active_adapters)
-        return tuple(name for name in names if self.implementation[name] == "inplace")
+        if not self._may_hold():
+            return (), names
+        held = tuple(name for name in names if self.implementation[name] == "inplace")
+        return held, tuple(name for name in names if name not in held)
 
     def _present(self, names: Sequence[str]) -> tuple[str, ...]:
-        return tuple(name for name in names if name in self.diablo_blocks)
+        return tuple(name for name in names if name in self.num_blocks)
 
     def _may_hold(self) -> bool:
         """Whether the base layer's own call may be replaced by the bare product, at this moment.
@@ -95,27 +105,27 @@ class DiabloLinear(nn.Module, DiabloLayer):
         return base is self.base_layer and not patched and not base.weight.requires_grad
 
     def _held_forward(self, x: Tensor, names: tuple[str, ...]) -> Tensor:
-        if not (self._scope.active and self._held.names == names):
-            self._hold_alone(names)
         base = self.base_layer
+        weight, bias = base.weight, base.bias
         blocks = [self.diablo_blocks[name] for name in names]
-        trained = (x, base.bias, *blocks)
-        recorded = any(t is not None and t.requires_grad for t in trained)
+        recorded = any(t is not None and t.requires_grad for t in (x, bias, *blocks))
         if not (recorded and torch.is_grad_enabled()):
             return base(x)
-        if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
-            dtype = torch.get_autocast_dtype(x.device.type)
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
+            dtype = torch.get_autocast_dtype(kind)
             x = x if x.dtype == dtype else self._scope.cast(x, dtype)
-        elif x.dtype != base.weight.dtype:
+        elif x.dtype != weight.dtype:
             return base(x)  # raises PyTorch's own error about the two types
-        if torch.compiler.is_compiling() and self.holds_simply(names):
-            return TracedHeldLinear.apply(x, base.weight, base.bias, blocks[0])
-        return self._apply_held(x, names, blocks)
+        if torch.compiler.is_compiling():
+            if self.holds_simply(names):
+                return TracedHeldLinear.apply(x, weight, bias, blocks[0])
+            return self._untraced(x, weight, bias, self, names, *blocks)
+        return HeldLinear.apply(x, weight, bias, self, names, *blocks)
 
     @torch.compiler.disable
-    def _apply_held(self, x: Tensor, names: tuple[str, ...], blocks: list[Tensor]) -> Tensor:
-        base = self.base_layer
-        return HeldLinear.apply(x, base.weight, base.bias, self, names, *blocks)
+    def _untraced(self, *args: Any) -> Tensor:
+        return HeldLinear.apply(*args)
 
     # A graph break: a write into the weight is a side effect that a traced graph should not have.
     @torch.compiler.disable
@@ -146,9 +156,9 @@ class DiabloLinear(nn.Module, DiabloLayer):
 
     def holds_simply(self, names: tuple[str, ...]) -> bool:
         """Whether the weight holds one adapter, none of whose blocks sticks out, and holds it already."""
-        return (
-            len(names) == 1 and self.layout(names[0]).covers_parameter and names == self._held.names
-        )
+        if len(names) != 1 or names != self._held.names:
+            return False
+        return self.layout(names[0]).covers_parameter
 
     def write_operands(self) -> tuple[Tensor, Tensor, Tensor, BlockLayout]:
         """What a write of a layer that :meth:`holds_simply` reads: weight, W0's blocks, D, layout."""
@@ -168,17 +178,19 @@ class DiabloLinear(nn.Module, DiabloLayer):
         if self._held.names:
             self._held.restore(self._base_weight)
 
-    @contextmanager
-    def holding(self, names: tuple[str, ...], blocks: Sequence[Tensor]) -> Iterator[Tensor]:
-        """The weight with the sum of a past forward pass; what it held before is put back after."""
+    def input_grad(self, grad: Tensor, names: tuple[str, ...], blocks: Sequence[Tensor]) -> Tensor:
+        """``grad (W0 + D)^T`` with the sum of a past forward pass: ``(tokens, m2)`` -> ``(tokens, m1)``.
+
+        If the weight's contents were swapped since, they are swapped back for the product.
+        """
         before = self._held.names
-        if before != names:
-            self.hold(names, blocks)
+        if before == names:
+            return grad.mm(self._base_weight.to(grad.dtype))
+        self.hold(names, blocks)
         try:
-            yield self._base_weight.detach()
+            return grad.mm(self._base_weight.to(grad.dtype))
         finally:
-            if before != names:
-                self.hold(before)
+            self.hold(before)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Write ``W0 + D`` into the weight for good, or until :meth:`unmerge`.
@@ -229,6 +241,7 @@ class DiabloLinear(nn.Module, DiabloLayer):
     # Whoever asks for W0 gets it
 
     def _release(self) -> None:
+        self._settled = None
         if not self.merged:
             self._restore()
 

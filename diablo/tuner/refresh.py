@@ -90,7 +90,7 @@ class Refresh:
         """Write ``W0 + D`` in every layer that holds it: on a GPU in one kernel for all layers."""
         one_kernel = []
         for layer in self.layers:
-            names = layer.held_names()
+            names = layer.settle()
             if not names:
                 continue
             fusible = _fusible(layer, names[0])
@@ -113,6 +113,9 @@ class Refresh:
 
 def _fusible(layer: DiabloLinear, name: str) -> bool:
     """Whether the one kernel knows the layer's device, types and strides."""
-    blocks, weight = layer.diablo_blocks[name], cast(Tensor, layer.base_layer.weight)
+    weight = cast(Tensor, layer.base_layer.weight)
+    if not weight.is_cuda:
+        return False
+    blocks = layer.diablo_blocks[name]
     types = {blocks.dtype, weight.dtype} <= {torch.float32, torch.float16, torch.bfloat16}
-    return bool(blocks.is_cuda and weight.is_cuda and types and weight.stride(1) == 1)
+    return bool(blocks.is_cuda and types and weight.stride(1) == 1)

@@ -42,7 +42,7 @@ def test_one_kernel_writes_what_each_layer_writes(dtype, pure, n, widths):
     refresh.write()
     fused = weights(model)
     for layer in refresh.layers:
-        layer.hold(layer.held_names())
+        layer.hold(layer.settle())
     for a, b in zip(fused, weights(model), strict=True):
         assert torch.equal(a, b)
     # Blocks that stick out of the matrix are left to each layer.
