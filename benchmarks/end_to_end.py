@@ -11,28 +11,21 @@ from __future__ import annotations
 
 import argparse
 import csv
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
 
-from diablo.training.acceleration import Acceleration, choose
-from diablo.training.checkpoints import Checkpoints
+from diablo.training.acceleration import Acceleration
 from diablo.training.examples import IGNORE, Example
-from diablo.training.finetune import make_trainer
-from diablo.training.kernels import use_kernels
-from diablo.training.packing import use_packing
 
 from .forms import PRECISIONS, Form
 from .shapes import SHAPES, config, random_weights
+from .through_trainer import Clock, run_trainer
 from .timing import RESULTS, free, record, timed
 
 LENGTHS = Path(__file__).parent / "commonsense_lengths.csv"
-AUTOCAST = {"bf16+fp32": "bf16", "fp16+fp32": "fp16", "bf16": None, "fp32": None}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -84,27 +77,11 @@ def trainer(
     options: argparse.Namespace, weights: Any, examples: list[Example], device: str, variant: str
 ) -> dict[str, Any]:
     """Our trainer as it is, with the accelerations that the variant names."""
-    spec = _spec(options, max(len(e["input_ids"]) for e in examples))
-    autocast = AUTOCAST[options.precision]
     form = Form(
         options.form, options.shape, weights, options.precision, options.blocks, options.rank
     )
-    base = form.model.get_base_model()
-    mean = sum(len(e["input_ids"]) for e in examples) / len(examples)
-    faster = choose(variant, base, spec, device, autocast, mean)
-    # After the adapter here, before it in the job: neither kernels nor attention look at linear layers.
-    if faster.kernels:
-        use_kernels(base)
-    if faster.packing:
-        use_packing(base)
-    clock = _Clock(spec.max_steps, device)
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoints = Checkpoints(Path(folder) / "work", {}, save_steps=1 << 30)
-        job = make_trainer(form.model, examples, spec, 0, autocast, faster, checkpoints)
-        job.add_callback(clock)
-        clock.facts = job.facts
-        torch.cuda.reset_peak_memory_stats() if device == "cuda" else None
-        job.train()
+    sizes = (options.batch, options.micro_batch)
+    clock, faster = run_trainer(form, examples, *sizes, options.steps, options.precision, variant)
     form.restore()
     return clock.row(_peak(device)) | {"acceleration": _names(faster)}
 
@@ -114,7 +91,7 @@ def plain(
 ) -> dict[str, Any]:
     """Einsum adapter, padded batches in the order they come, the model's own loss."""
     form = Form("einsum", options.shape, weights, options.precision, options.blocks, options.rank)
-    clock = _Clock(options.steps, device)
+    clock = Clock(device)
     autocast = PRECISIONS[options.precision][2]
     torch.cuda.reset_peak_memory_stats() if device == "cuda" else None
     scaler = torch.amp.GradScaler(device, enabled=autocast == torch.float16)
@@ -159,40 +136,6 @@ def plain(
     return clock.row(_peak(device))
 
 
-class _Clock(TrainerCallback):
-    """Times the second half of the steps as one stretch; the first half warms up."""
-
-    def __init__(self, steps: int, device: str):
-        self.steps, self.device = steps, device
-        self.facts: dict[str, Any] = {}
-        self._lines: list[dict[str, Any]] = []
-        self._last: float | None = None
-
-    def add(self, milliseconds: float, facts: dict[str, Any]) -> None:
-        self._lines.append({**facts, "ms": milliseconds})
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        import time
-
-        # From one step's end to the next one's: batches, logs and bookkeeping are part of it.
-        now = time.perf_counter()
-        self.add(0.0 if self._last is None else 1000 * (now - self._last), dict(self.facts))
-        self._last = now
-
-    def row(self, peak: float | None) -> dict[str, Any]:
-        counted = self._lines[len(self._lines) // 2 :]
-        seconds = sum(line["ms"] for line in counted) / 1000
-        total = {k: sum(line[k] for line in counted) for k in ("examples", "tokens", "computed")}
-        return {
-            "examples_per_second": round(total["examples"] / seconds, 2),
-            "tokens_per_second": round(total["tokens"] / seconds, 1),
-            "computed_per_token": round(total["computed"] / total["tokens"], 4),
-            "steps": len(counted),
-            **({} if peak is None else {"peak_gib": peak}),
-            "losses": [round(line["loss"], 5) for line in self._lines],
-        }
-
-
 def _names(faster: Acceleration) -> str:
     return ",".join(k for k, v in faster.facts().items() if v is True) or "none"
 
@@ -201,25 +144,6 @@ def _peak(device: str) -> float | None:
     if device == "cpu":
         return None
     return round(torch.cuda.max_memory_allocated() / 2**30, 2)
-
-
-def _spec(options: argparse.Namespace, longest: int) -> Any:
-    return SimpleNamespace(
-        run="benchmark",
-        method="diablo",
-        epochs=1,
-        max_steps=options.steps,
-        batch_size=options.batch,
-        micro_batch_size=options.micro_batch,
-        max_length=longest,
-        lr=1e-5,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        schedule="constant",
-        warmup_steps=0,
-        gradient_checkpointing=False,
-        seed=0,
-    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -25,7 +25,8 @@ REPORTED = {"LoRA": 170, "DiaBlo": 170, "DoRA": 480}
 NOTE = (
     "Reported (section 4.5, A100 80GB, 170k commonsense examples, model, N and r not stated): "
     + ", ".join(f"{name} {minutes} minutes an epoch" for name, minutes in REPORTED.items())
-    + ". Measured: random weights in the named model's shape, all tokens labelled, one optimiser step; "
+    + ". Measured: random weights in the named model's shape, one optimiser step, all tokens labelled unless "
+    "the setting says how many of a row are; "
     "`x frozen` is relative to forward and input-gradient backward pass of the frozen model in the same "
     "run; GiB is the form's peak memory."
 )
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_text(options.out.with_suffix(".csv"), table.to_csv(index=False))
     write_text(options.out.with_suffix(".md"), f"# Speed\n\n{_markdown(text)}\n\n{NOTE}\n")
     write_text(options.out.with_suffix(".html"), _page(text))
+    write_text(options.out.with_suffix(".tex"), text.to_latex(index=False, escape=True))
     write_json(
         options.out.with_suffix(".provenance.json"),
         {str(path): json.loads(path.read_text(encoding="utf-8")) for path in files},

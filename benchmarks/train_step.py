@@ -4,8 +4,9 @@
 
 All forms live on the same weights in the same process. They are first checked against each other: equal
 loss as they are, and DiaBlo's forms in float32 equal gradients in layers of the same widths. Then they
-are timed in alternating order, warm. `--graphs` replays forward and backward pass of every form as a
-CUDA graph: what the GPU needs, wherever Python is the slower of the two.
+are timed in alternating order, warm. The row `trainer` is the in place form under the project's own
+trainer: batches, clipping, schedule and log included. `--graphs` replays forward and backward pass of
+every form as a CUDA graph: what the GPU needs, wherever Python is the slower of the two.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from typing import Any
 
 import torch
 
+from diablo.training.examples import IGNORE, Example
+
 from .forms import DIABLO, FORMS, PRECISIONS, Form
 from .shapes import SHAPES, config, random_weights
+from .through_trainer import run_trainer
 from .timing import RESULTS, alternate, free, matrix_rate, record, summary
 
 #: How far two forms may lie apart, relative: losses by the type of the products, and gradients in
@@ -27,12 +31,22 @@ LOSS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 GRADIENT = 1e-4
 
 #: What `--typical` measures: section 4.5's comparison on a GPU, the stand-in model's shape on a CPU.
-TYPICAL: dict[str, list[dict[str, Any]]] = {
-    "cuda": [{"shape": "llama3-8b", "batch": 8, "length": 256, "precision": "bf16+fp32"}],
-    "cpu": [{"shape": "smollm2-135m", "batch": 4, "length": 64, "precision": "fp32"}],
+TYPICAL: dict[str, dict[str, Any]] = {
+    "cuda": {"shape": "llama3-8b", "batch": 8, "length": 256, "precision": "bf16+fp32"},
+    "cpu": {"shape": "smollm2-135m", "batch": 4, "length": 64, "precision": "fp32", "repeats": 3},
 }
 
-_SETTINGS = ("shape", "batch", "length", "precision", "blocks", "rank", "kernels", "graphs")
+_SETTINGS = (
+    "shape",
+    "batch",
+    "length",
+    "labels",
+    "precision",
+    "blocks",
+    "rank",
+    "kernels",
+    "graphs",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,12 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    for changes in TYPICAL[device] if options.typical else [{}]:
-        vars(options).update(changes)
-        key, result = measure(options)
-        print(table(key, result), flush=True)
-        print(f"recorded in {record('train_step', {key: result}, options.results)}", flush=True)
-        free()
+    if options.typical:
+        vars(options).update(TYPICAL[device])
+    key, result = measure(options)
+    print(table(key, result), flush=True)
+    print(f"recorded in {record('train_step', {key: result}, options.results)}", flush=True)
 
 
 def measure(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
@@ -54,23 +67,32 @@ def measure(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype, _, _ = PRECISIONS[options.precision]
     weights = random_weights(options.shape, dtype, device)
-    batch = make_batch(options.shape, options.batch, options.length, device)
+    batch = make_batch(options.shape, options.batch, options.length, device, options.labels)
     settings = (options.shape, weights, options.precision, options.blocks, options.rank)
-    together = [name for name in options.forms if name != "full"]
+    together = [name for name in options.forms if name not in ("full", "trainer")]
     forms = [Form(name, *settings, kernels=options.kernels) for name in together]
     checks = check_losses(forms, batch, LOSS[dtype])
     names = [name for name in together if name in DIABLO]
     checks |= check_gradients(names, options, device)
     rows = _time(forms, batch, device, options)
+    forms.clear()
+    free()
+    if "trainer" in options.forms:
+        rows["trainer"] = _through_trainer(Form("inplace", *settings), batch, options)
     if "full" in options.forms:
         # Alone, because its gradients and its optimiser's state are larger than all others together.
-        forms.clear()
-        free()
         try:
             alone = [Form(name, *settings, kernels=options.kernels) for name in ("frozen", "full")]
-            rows["full"] = _time(alone, batch, device, options)["full"]
+            pair = _time(alone, batch, device, options)
+            # Against the frozen model beside it, which had the same memory to itself.
+            share = pair["full"]["median_ms"] / pair["frozen"]["median_ms"]
+            rows["full"] = pair["full"] | {"x_frozen": round(share, 4)}
         except torch.cuda.OutOfMemoryError:
             rows["full"] = {"failed": "out of memory"}
+    limit = rows.get("frozen", next(iter(rows.values())))["median_ms"]
+    for row in rows.values():
+        if "median_ms" in row:
+            row.setdefault("x_frozen", round(row["median_ms"] / limit, 4))
     tokens = options.batch * options.length
     result: dict[str, Any] = {
         "settings": {name: getattr(options, name) for name in _SETTINGS},
@@ -88,19 +110,21 @@ def measure(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
                 achieved = 4 * used * tokens / row["median_ms"] * 1000
                 row["of_matrix_rate"] = round(achieved / rate, 4)
     name = f"{options.shape} {options.batch}x{options.length} {options.precision}"
+    name += f" labels={options.labels}" if options.labels else ""
     name += f" N={options.blocks} r={options.rank}"
     return name + " kernels" * options.kernels + " graphs" * options.graphs, result
 
 
-def make_batch(shape: str, batch: int, length: int, device: str) -> dict[str, Any]:
-    """Random tokens, every one but the first labelled."""
+def make_batch(shape: str, batch: int, length: int, device: str, labels: int = 0) -> dict[str, Any]:
+    """Random tokens; the last ``labels`` of each row labelled, or (0) all but the first."""
+    labels = labels or length - 1
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(config(shape).vocab_size, (batch, length), generator=generator)
     ids = ids.to(device)
-    places = torch.arange(batch * length, device=device).view(batch, length)[:, :-1]
+    places = torch.arange(batch * length, device=device).view(batch, length)[:, -labels - 1 : -1]
     return {
         "positions": places.flatten(),
-        "targets": ids[:, 1:].flatten(),
+        "targets": ids[:, -labels:].flatten(),
         "inputs": {"input_ids": ids},
     }
 
@@ -170,10 +194,25 @@ def _time(
         form.name: summary(t) | memory[form.name] | {"trainable": _size(form)}
         for form, t in zip(forms, times, strict=True)
     }
-    limit = rows.get("frozen", next(iter(rows.values())))["median_ms"]
-    for row in rows.values():
-        row["x_frozen"] = round(row["median_ms"] / limit, 4)
     return rows
+
+
+def _through_trainer(
+    form: Form, batch: dict[str, Any], options: argparse.Namespace
+) -> dict[str, Any]:
+    """The same batch, as the trainer runs it; the first half of the steps warms up."""
+    ids = batch["inputs"]["input_ids"].cpu()
+    flat = torch.full((ids.numel(),), IGNORE)
+    flat[batch["positions"].cpu() + 1] = batch["targets"].cpu()
+    pairs = zip(ids, flat.view_as(ids), strict=True)
+    steps = 2 * options.rounds * options.repeats
+    examples = [Example(input_ids=row, labels=labels) for row, labels in pairs] * steps
+    names = {"kernels": options.kernels, "packing": options.graphs, "graphs": options.graphs}
+    wanted = ",".join(name for name, use in names.items() if use) or "none"
+    sizes = (options.batch, options.batch)
+    clock, _ = run_trainer(form, examples, *sizes, steps, options.precision, wanted)
+    form.restore()
+    return summary(clock.times()) | {"trainable": _size(form)}
 
 
 def _memory(form: Form, batch: dict[str, Any], device: str) -> dict[str, float]:
@@ -220,10 +259,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shape", choices=SHAPES, default="smollm2-135m")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--labels", type=int, default=0, help="labelled tokens of a row; 0: all")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--blocks", type=int, default=64, help="N of DiaBlo")
     parser.add_argument("--rank", type=int, default=32, help="r of LoRA, DoRA and PiSSA")
-    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
+    parser.add_argument(
+        "--forms", nargs="+", choices=(*FORMS, "trainer"), default=(*FORMS, "trainer")
+    )
     parser.add_argument("--kernels", action="store_true", help="liger-kernel under every form")
     parser.add_argument("--graphs", action="store_true", help="replay every form as a CUDA graph")
     parser.add_argument("--rounds", type=int, default=4)

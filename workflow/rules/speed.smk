@@ -24,6 +24,7 @@ rule render_speed:
     output:
         csv=f"{ROOT}/tables/speed.csv",
         md=f"{ROOT}/tables/speed.md",
+        tex=f"{ROOT}/tables/speed.tex",
         provenance=f"{ROOT}/tables/speed.provenance.json",
         html=report(
             f"{ROOT}/tables/speed.html",
