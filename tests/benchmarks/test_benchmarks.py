@@ -1,0 +1,94 @@
+"""The benchmarks themselves: that they run, check before they time, and render what they recorded."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks import report, train_step
+from benchmarks.forms import FORMS
+from benchmarks.timing import device_name, record
+
+TINY = [
+    "--shape",
+    "tiny",
+    "--batch",
+    "2",
+    "--length",
+    "12",
+    "--blocks",
+    "8",
+    "--rank",
+    "4",
+    "--rounds",
+    "1",
+    "--repeats",
+    "1",
+]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("measured")
+    train_step.main([*TINY, "--labels", "3", "--results", str(folder)])
+    return folder
+
+
+def test_every_form_is_timed_beside_the_frozen_limit(measured: Path) -> None:
+    (path,) = measured.glob("*.json")
+    ((setting, result),) = json.loads(path.read_text())["train_step"].items()
+    assert setting == "tiny 2x12 fp32 labels=3 N=8 r=4"
+    assert set(result["forms"]) == {*FORMS, "trainer"}
+    assert result["forms"]["frozen"]["x_frozen"] == 1
+    for row in result["forms"].values():
+        assert 0 < row["min_ms"] <= row["median_ms"] <= row["max_ms"]
+    assert result["forms"]["frozen"]["trainable"] == 0
+    assert result["forms"]["inplace"]["trainable"] == result["forms"]["einsum"]["trainable"] > 0
+    assert result["measured_with"]["versions"]["torch"] in torch.__version__
+    assert result["checks"]["largest_gradient_difference"] <= train_step.GRADIENT
+
+
+def test_forms_that_disagree_are_not_timed(monkeypatch, tmp_path: Path) -> None:
+    class Wrong(train_step.Form):
+        def loss(self, batch):
+            return super().loss(batch) * (1.01 if self.name == "lora" else 1)
+
+    monkeypatch.setattr(train_step, "Form", Wrong)
+    with pytest.raises(AssertionError, match="lora: loss"):
+        train_step.main([*TINY, "--forms", "frozen", "lora", "--results", str(tmp_path)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_table_names_the_device_of_each_row(measured: Path, tmp_path: Path) -> None:
+    recorded = tmp_path / "recorded"
+    recorded.mkdir()
+    row = {"median_ms": 1.0, "min_ms": 1.0, "max_ms": 1.0, "x_frozen": 1.0}
+    other = {"forms": {"frozen": row}, "measured_with": {"device": "Another <device>"}}
+    (recorded / "another.json").write_text(json.dumps({"train_step": {"a setting": other}}))
+    out = tmp_path / "tables" / "speed"
+    report.main(["--measured", str(measured), "--recorded", str(recorded), "--out", str(out)])
+    for suffix in (".csv", ".md"):
+        text = out.with_suffix(suffix).read_text()
+        assert device_name() in text
+        assert "Another <device>" in text
+    assert "Another &lt;device&gt;" in out.with_suffix(".html").read_text()
+    assert "DoRA 480 minutes" in out.with_suffix(".md").read_text()
+    assert out.with_suffix(".tex").read_text().count("frozen") >= 2
+
+
+def test_a_report_without_measurements_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"benchmarks\.train_step"):
+        report.main(["--measured", str(tmp_path), "--out", str(tmp_path / "speed")])
+
+
+def test_records_are_merged_by_setting(tmp_path: Path) -> None:
+    record("train_step", {"a": {"x": 1}}, tmp_path)
+    path = record("train_step", {"a": {"x": 2}, "b": {"x": 3}}, tmp_path)
+    found = json.loads(path.read_text())["train_step"]
+    assert {key: value["x"] for key, value in found.items()} == {"a": 2, "b": 3}
