@@ -32,6 +32,13 @@ def test_plans_offline_at_every_scale(workspace: Workspace, scale: str) -> None:
     assert not list((workspace.folder / "results").glob("**/*")) or not done.stderr
 
 
+def test_speed_is_planned_alone(workspace: Workspace) -> None:
+    done = workspace.run("-n", "speed", "--cores", "1")
+    assert "measure_speed" in done.stdout
+    assert "render_speed" in done.stdout
+    assert "finetune_run" not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [

@@ -20,7 +20,9 @@ rule measure_speed:
 rule render_speed:
     input:
         measured=f"{ROOT}/speed",
-        recorded="benchmarks/results",
+        recorded=sorted(
+            map(str, Path(workflow.basedir).glob("benchmarks/results/*.json"))
+        ),
     output:
         csv=f"{ROOT}/tables/speed.csv",
         md=f"{ROOT}/tables/speed.md",
@@ -41,4 +43,4 @@ rule render_speed:
         out=lambda wildcards, output: output.csv.removesuffix(".csv"),
     shell:
         "{PYTHON} -m benchmarks.report --measured {input.measured} "
-        "--recorded {input.recorded} --out {params.out} 2>&1 | tee {log}"
+        "--out {params.out} 2>&1 | tee {log}"
