@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import html
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -58,25 +58,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # What was measured just now comes first, and in place of what was recorded for the device.
     names = {path.name for path in measured}
     files = measured + [path for path in recorded if path.name not in names]
-    table = rows(files)
+    found = {str(path): read_json(path) for path in files}
+    table = rows(found.values())
     shown = table.rename(columns=COLUMNS)[list(COLUMNS.values())]
+    shown["ms"] = shown["ms"].astype(object).fillna(table["failed"])
     text = shown.astype(object).where(shown.notna(), "")
     write_text(options.out.with_suffix(".csv"), table.to_csv(index=False))
     write_text(options.out.with_suffix(".md"), f"# Speed\n\n{_markdown(text)}\n\n{NOTE}\n")
     write_text(options.out.with_suffix(".html"), _page(text))
     write_text(options.out.with_suffix(".tex"), text.to_latex(index=False, escape=True))
-    write_json(
-        options.out.with_suffix(".provenance.json"),
-        {str(path): json.loads(path.read_text(encoding="utf-8")) for path in files},
-    )
+    write_json(options.out.with_suffix(".provenance.json"), found)
     print(f"{len(table)} rows in {options.out}.csv")
 
 
-def rows(files: Sequence[Path]) -> pd.DataFrame:
+def rows(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """One row for each form of each setting of each device."""
     found = []
-    for path in files:
-        for setting, result in read_json(path).get("train_step", {}).items():
+    for record in records:
+        for setting, result in record.get("train_step", {}).items():
             device = result["measured_with"]["device"]
             for form, row in result["forms"].items():
                 found.append({"device": device, "setting": setting, "form": form, **row})

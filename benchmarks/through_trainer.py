@@ -13,14 +13,13 @@ from transformers import TrainerCallback
 
 from diablo.training.acceleration import Acceleration, choose
 from diablo.training.checkpoints import Checkpoints
-from diablo.training.examples import Example
+from diablo.training.examples import Encoded, Example
 from diablo.training.finetune import make_trainer
-from diablo.training.kernels import use_kernels
-from diablo.training.packing import use_packing
 
-from .forms import Form
+from .forms import PRECISIONS, Form
 
-AUTOCAST = {"bf16+fp32": "bf16", "fp16+fp32": "fp16", "bf16": None, "fp32": None}
+#: The type of autocast in the trainer's words.
+AUTOCAST = {torch.bfloat16: "bf16", torch.float16: "fp16", None: None}
 
 
 def run_trainer(
@@ -34,14 +33,10 @@ def run_trainer(
 ) -> tuple[Clock, Acceleration]:
     """Train for some steps; returns their times and facts, and the accelerations that were used."""
     spec = _spec(batch, micro_batch, steps, max(len(e["input_ids"]) for e in examples))
-    autocast, base = AUTOCAST[precision], form.model.get_base_model()
-    mean = sum(len(e["input_ids"]) for e in examples) / len(examples)
+    autocast, base = AUTOCAST[PRECISIONS[precision][2]], form.model.get_base_model()
+    mean = Encoded(examples, truncated=0, dropped=0).mean_tokens
     faster = choose(acceleration, base, spec, form.device, autocast, mean)
-    # After the adapter here, before it in the job: neither kernels nor attention look at linear layers.
-    if faster.kernels:
-        use_kernels(base)
-    if faster.packing:
-        use_packing(base)
+    faster.apply(base)
     clock = Clock(form.device)
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder) / "work", {}, save_steps=1 << 30)
@@ -76,10 +71,13 @@ class Clock(TrainerCallback):
 
     def times(self) -> list[float]:
         """Milliseconds of each step of the second half."""
-        return [line["ms"] for line in self._lines[len(self._lines) // 2 :]]
+        return [line["ms"] for line in self._counted()]
+
+    def _counted(self) -> list[dict[str, Any]]:
+        return self._lines[len(self._lines) // 2 :]
 
     def row(self, peak: float | None) -> dict[str, Any]:
-        counted = self._lines[len(self._lines) // 2 :]
+        counted = self._counted()
         seconds = sum(line["ms"] for line in counted) / 1000
         total = {k: sum(line[k] for line in counted) for k in ("examples", "tokens", "computed")}
         return {

@@ -69,7 +69,9 @@ def measure(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     weights = random_weights(options.shape, dtype, device)
     batch = make_batch(options.shape, options.batch, options.length, device, options.labels)
     settings = (options.shape, weights, options.precision, options.blocks, options.rank)
-    together = [name for name in options.forms if name not in ("full", "trainer")]
+    # The frozen limit always, because everything else is told in multiples of it.
+    chosen = ("frozen", *options.forms)
+    together = [name for name in dict.fromkeys(chosen) if name not in ("full", "trainer")]
     forms = [Form(name, *settings, kernels=options.kernels) for name in together]
     checks = check_losses(forms, batch, LOSS[dtype])
     names = [name for name in together if name in DIABLO]
@@ -78,21 +80,17 @@ def measure(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     forms.clear()
     free()
     if "trainer" in options.forms:
-        rows["trainer"] = _through_trainer(Form("inplace", *settings), batch, options)
+        row = _through_trainer(Form("inplace", *settings), batch, options)
+        rows["trainer"] = row | {"x_frozen": _share(row, rows["frozen"])}
+        free()
     if "full" in options.forms:
         # Alone, because its gradients and its optimiser's state are larger than all others together.
         try:
             alone = [Form(name, *settings, kernels=options.kernels) for name in ("frozen", "full")]
-            pair = _time(alone, batch, device, options)
-            # Against the frozen model beside it, which had the same memory to itself.
-            share = pair["full"]["median_ms"] / pair["frozen"]["median_ms"]
-            rows["full"] = pair["full"] | {"x_frozen": round(share, 4)}
+            # Relative to the frozen model beside it, which had the same memory to itself.
+            rows["full"] = _time(alone, batch, device, options)["full"]
         except torch.cuda.OutOfMemoryError:
             rows["full"] = {"failed": "out of memory"}
-    limit = rows.get("frozen", next(iter(rows.values())))["median_ms"]
-    for row in rows.values():
-        if "median_ms" in row:
-            row.setdefault("x_frozen", round(row["median_ms"] / limit, 4))
     tokens = options.batch * options.length
     result: dict[str, Any] = {
         "settings": {name: getattr(options, name) for name in _SETTINGS},
@@ -190,11 +188,15 @@ def _time(
     steps = [lambda form=form: form.step(batch) for form in forms]
     restores = [form.restore for form in forms]
     times = alternate(steps, device, options.rounds, options.repeats, restores)
-    rows = {
+    rows: dict[str, Any] = {
         form.name: summary(t) | memory[form.name] | {"trainable": _size(form)}
         for form, t in zip(forms, times, strict=True)
     }
-    return rows
+    return {name: row | {"x_frozen": _share(row, rows["frozen"])} for name, row in rows.items()}
+
+
+def _share(row: dict[str, Any], frozen: dict[str, Any]) -> float:
+    return round(row["median_ms"] / frozen["median_ms"], 4)
 
 
 def _through_trainer(

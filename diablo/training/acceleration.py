@@ -9,8 +9,8 @@ import torch
 from transformers import PreTrainedModel
 
 from .graphs import bucket_size, worth_recording
-from .kernels import kernels_available
-from .packing import supports_packing
+from .kernels import kernels_available, use_kernels
+from .packing import supports_packing, use_packing
 
 NAMES = ("packing", "kernels", "graphs")
 
@@ -30,6 +30,13 @@ class Acceleration:
     kernels: bool = False
     graphs: bool = False
     bucket: int = 1
+
+    def apply(self, model: PreTrainedModel) -> None:
+        """Change the model where need be, before or after its adapter: linear layers stay as they are."""
+        if self.kernels:
+            use_kernels(model)
+        if self.packing:
+            use_packing(model)
 
     def facts(self) -> dict[str, Any]:
         """For provenance."""

@@ -26,8 +26,6 @@ from diablo.provenance import Provenance
 from .acceleration import Acceleration, choose
 from .checkpoints import Checkpoints, step_of
 from .examples import Encoded, Example, collate
-from .kernels import use_kernels
-from .packing import use_packing
 from .steplog import StepLog, publish_log, resume_log
 from .tokens import cached_encode, token_folder
 from .trainer import StepTrainer
@@ -100,10 +98,7 @@ def finetune(
     base = load_base(spec.model_path, device, dtype)
     base_parameters = count(base)
     faster = choose(acceleration, base, spec, device, autocast, encoded.mean_tokens)
-    if faster.kernels:
-        use_kernels(base)
-    if faster.packing:
-        use_packing(base)
+    faster.apply(base)
     model = method.prepare(base, spec, work_folder)
     pad = tokenizer.pad_token_id or 0
     trainer = make_trainer(model, encoded.examples, spec, pad, autocast, faster, checkpoints)

@@ -54,6 +54,16 @@ def test_every_form_is_timed_beside_the_frozen_limit(measured: Path) -> None:
     assert result["checks"]["largest_gradient_difference"] <= train_step.GRADIENT
 
 
+def test_a_form_alone_is_timed_beside_the_frozen_limit(tmp_path: Path) -> None:
+    train_step.main([*TINY, "--forms", "trainer", "--results", str(tmp_path)])
+    (path,) = tmp_path.glob("*.json")
+    (result,) = json.loads(path.read_text())["train_step"].values()
+    forms = result["forms"]
+    assert set(forms) == {"frozen", "trainer"}
+    ratio = forms["trainer"]["median_ms"] / forms["frozen"]["median_ms"]
+    assert forms["trainer"]["x_frozen"] == pytest.approx(ratio, abs=1e-4)
+
+
 def test_forms_that_disagree_are_not_timed(monkeypatch, tmp_path: Path) -> None:
     class Wrong(train_step.Form):
         def loss(self, batch):
@@ -69,7 +79,8 @@ def test_the_table_names_the_device_of_each_row(measured: Path, tmp_path: Path) 
     recorded = tmp_path / "recorded"
     recorded.mkdir()
     row = {"median_ms": 1.0, "min_ms": 1.0, "max_ms": 1.0, "x_frozen": 1.0}
-    other = {"forms": {"frozen": row}, "measured_with": {"device": "Another <device>"}}
+    forms = {"frozen": row, "full": {"failed": "out of memory"}}
+    other = {"forms": forms, "measured_with": {"device": "Another <device>"}}
     (recorded / "another.json").write_text(json.dumps({"train_step": {"a setting": other}}))
     out = tmp_path / "tables" / "speed"
     report.main(["--measured", str(measured), "--recorded", str(recorded), "--out", str(out)])
@@ -77,6 +88,7 @@ def test_the_table_names_the_device_of_each_row(measured: Path, tmp_path: Path) 
         text = out.with_suffix(suffix).read_text()
         assert device_name() in text
         assert "Another <device>" in text
+        assert "out of memory" in text
     assert "Another &lt;device&gt;" in out.with_suffix(".html").read_text()
     assert "DoRA 480 minutes" in out.with_suffix(".md").read_text()
     assert out.with_suffix(".tex").read_text().count("frozen") >= 2
