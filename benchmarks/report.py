@@ -41,6 +41,8 @@ COLUMNS = {
     "peak_gib": "GiB",
     "of_matrix_rate": "of matrix rate",
 }
+#: Decimals as printed; the CSV has all of them.
+DIGITS = {"ms": 1, "min": 1, "max": 1, "x frozen": 3, "GiB": 2, "of matrix rate": 3}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shown = table.rename(columns=COLUMNS)[list(COLUMNS.values())]
     shown["ms"] = shown["ms"].astype(object).fillna(table["failed"])
     text = shown.astype(object).where(shown.notna(), "")
+    for name, digits in DIGITS.items():
+        text[name] = [v if isinstance(v, str) else f"{v:.{digits}f}" for v in text[name]]
     write_text(options.out.with_suffix(".csv"), table.to_csv(index=False))
     write_text(options.out.with_suffix(".md"), f"# Speed\n\n{_markdown(text)}\n\n{NOTE}\n")
     write_text(options.out.with_suffix(".html"), _page(text))
@@ -96,6 +100,7 @@ def _page(table: pd.DataFrame) -> str:
     style = (
         ":root{color-scheme:light dark}body{font:14px system-ui;margin:1.5rem}table{border-collapse:"
         "collapse}td,th{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #8886}"
+        "td{white-space:nowrap}"
         "td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}"
     )
     return (
