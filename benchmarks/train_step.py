@@ -57,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if options.typical:
         vars(options).update(TYPICAL[device])
+    if not 0 <= options.labels < options.length:
+        raise SystemExit(
+            f"--labels {options.labels}: the first of {options.length} tokens is never predicted; give 0 "
+            f"(all) to {options.length - 1}"
+        )
     key, result = measure(options)
     print(table(key, result), flush=True)
     print(f"recorded in {record('train_step', {key: result}, options.results)}", flush=True)

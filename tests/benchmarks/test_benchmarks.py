@@ -64,6 +64,11 @@ def test_a_form_alone_is_timed_beside_the_frozen_limit(tmp_path: Path) -> None:
     assert forms["trainer"]["x_frozen"] == pytest.approx(ratio, abs=1e-4)
 
 
+def test_more_labels_than_tokens_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="--labels 12: the first of 12 tokens"):
+        train_step.main([*TINY, "--labels", "12", "--results", str(tmp_path)])
+
+
 def test_forms_that_disagree_are_not_timed(monkeypatch, tmp_path: Path) -> None:
     class Wrong(train_step.Form):
         def loss(self, batch):
