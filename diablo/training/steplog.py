@@ -30,7 +30,8 @@ class StepLog(TrainerCallback):
     """Appends each step's facts to a file and shows them.
 
     Lines have `step`, `epoch`, `loss` (mean over the step's labelled tokens), `grad_norm` (global L2
-    norm before clipping), `lr`, `tokens` (padding not counted), `computed` (padding counted), `targets`
+    norm before clipping), `grad_norms` and `mean_grad_norms` (the same by group of parameters, and the
+    mean over a group's matrices), `lr`, `tokens` (padding not counted), `computed` (padding counted), `targets`
     (labelled tokens), `examples`, `tokens_per_second`; and `skipped` where fp16 overflowed and the step was left out.
     """
 

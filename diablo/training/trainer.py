@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback
 
 from .checkpoints import Checkpoints, load_trainable, save_trainable
+from .gradients import GroupNorms
 from .graphs import RecordedMicroBatches
 from .loss import summed_loss
 
@@ -30,7 +31,8 @@ class StepTrainer(Trainer):
         graphs: replay recordings of the micro batches (`graphs.py`).
 
     Attributes:
-        facts: of the current step, for the log: loss, grad_norm, lr, tokens, computed, targets, examples.
+        facts: of the current step, for the log: loss, grad_norm, grad_norms, mean_grad_norms, lr, tokens,
+            computed, targets, examples.
     """
 
     def __init__(self, checkpoints: Checkpoints, graphs: bool = False, **kwargs: Any):
@@ -39,6 +41,7 @@ class StepTrainer(Trainer):
         self._record = graphs
         self._recorded: RecordedMicroBatches | None = None
         self._loss = torch.zeros(())
+        self._norms: GroupNorms | None = None
         self.facts: dict[str, Any] = {}
         self._skips = 0
         self._writing_to: Path | None = None
@@ -69,16 +72,26 @@ class StepTrainer(Trainer):
         self.accelerator.backward(loss)
         return loss.detach()
 
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        """Clip, keeping the norms by group; the global norm from before."""
+        if self._norms is None:
+            self._norms = GroupNorms(self.model)  # type: ignore[arg-type]
+        self.accelerator.unscale_gradients()
+        return self._norms.clip(self.args.max_grad_norm)
+
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float | None:
         """The gradient's norm, checked with the loss before the optimiser uses the gradient."""
-        norm = super()._get_grad_norm(model, grad_norm)
-        # Both at once: each answer has to wait until the GPU is done.
-        loss, norm = torch.stack([self._loss, torch.as_tensor(norm).to(self._loss)]).tolist()
+        total = super()._get_grad_norm(model, grad_norm)
+        assert self._norms is not None
+        # All at once: each answer has to wait until the GPU is done.
+        measured = torch.stack([self._loss, torch.as_tensor(total).to(self._loss)])
+        loss, norm, *groups = torch.cat([measured, self._norms.values.to(measured)]).tolist()
         if not math.isfinite(loss):
             raise self._not_finite("loss", loss)
         self.facts |= {"loss": loss, "grad_norm": norm, "lr": self._get_learning_rate()}
         if math.isfinite(norm):
             self._skips = 0
+            self.facts |= self._norms.facts(groups)
             return norm
         self._skips += 1
         if self.accelerator.scaler is None or self._skips > MOST_SKIPS:
