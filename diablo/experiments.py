@@ -112,6 +112,13 @@ class Group(Strict):
     rows: list[Row]
 
 
+class Curve(Strict):
+    """A figure of the average over one setting of the rows, beside the table."""
+
+    over: Literal["num_blocks"]
+    label: str = Field(description="the axis, in words")
+
+
 class Experiment(Strict):
     """One table or figure of the paper."""
 
@@ -122,6 +129,7 @@ class Experiment(Strict):
     suite: str
     columns: dict[str, str]
     average: str | None = None
+    curve: Curve | None = None
     groups: list[Group]
 
     @model_validator(mode="after")

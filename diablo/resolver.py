@@ -72,6 +72,7 @@ class Resolver:
             "unstated": list(load_protocol(e.suite, self.config.protocol).unstated),
             "columns": e.columns,
             "average": e.average,
+            "curve": e.curve and e.curve.model_dump(),
             "stand_ins": self._stand_ins(),
             "limits": self._limits().model_dump(),
             "notes": suite.notes,

@@ -228,3 +228,21 @@ def test_planning_imports_no_torch(scale: str) -> None:
         "sys.exit(bool({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_table10_counts_what_the_paper_prints() -> None:
+    rows = [row for _, row in rows_of(plan_with(), "table10") if row["num_blocks"]]
+    # In units of 2^20, with the true width of K and V, N kept and padded.
+    counted = [f"{row['params_counted'] / 2**20 + 1e-9:.2f}M" for row in rows]
+    assert counted == [row["params_reported"] for row in rows]
+    assert [row["num_blocks"] for row in rows] == [2**power for power in range(3, 12)]
+
+
+@pytest.mark.parametrize("scale", ["demo", "mini"])
+def test_table10_says_why_its_widest_rows_are_not_run_at_the_small_scales(scale: str) -> None:
+    rows = [row for _, row in rows_of(plan_with(scale=scale), "table10") if row["num_blocks"]]
+    used = {row["num_blocks"]: row["setting_used"]["num_blocks"] for row in rows if row["runs"]}
+    assert used == {8: 8, 16: 16, 32: 32, 64: 64, 128: 96, 256: 192}
+    assert {row["reason"] for row in rows if not row["runs"]} == {
+        "wider than the layer at this scale"
+    }
