@@ -70,7 +70,7 @@ def test_base_parameters_follow_from_the_widths(name):
     s = model.shapes
     attention = 2 * s.hidden * s.hidden + 2 * s.hidden * s.kv
     layer = attention + 3 * s.hidden * s.ffn + 2 * s.hidden
-    tied = name == "smollm2-135m"
+    tied = name in ("smollm2-135m", "llama3.2-3b")
     embeddings = (1 if tied else 2) * s.vocab * s.hidden
     assert s.base_parameters == embeddings + s.layers * layer + s.hidden
 
