@@ -3,9 +3,10 @@
 The registry is free of torch, because the workflow counts parameters while it plans; a method's own
 file is imported when its model is built. Such a file has three functions:
 
-    prepare(model, spec, work_folder=None) -> model     ready to train: what trains has requires_grad
-    save(model, folder) -> None                         the trained model's artifact, into `folder`
-    load(base_model, folder) -> model                   the artifact merged, as a plain model
+    prepare(model, spec, work_folder=None, gradients=None) -> model
+                                        ready to train: what trains has requires_grad
+    save(model, folder) -> None         the trained model's artifact, into `folder`
+    load(base_model, folder) -> model   the artifact merged, as a plain model
 
 The paper's further methods (smt, lora-ga, lori, qlora, loftq) have no entry until they have a file.
 """
@@ -26,8 +27,28 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-#: (widths, num_blocks, rank, base_parameters) -> trainable parameters
-Count = Callable[[Sequence[Width], int, int, int], int]
+#: (model, examples): adds to `.grad` of every parameter of `model` with requires_grad the gradient of
+#: the mean loss per labelled token over the first `examples` of the run's own training examples.
+Gradients = Callable[["torch.nn.Module", int], None]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """All that a method's number of trainable parameters depends on; a setting not given is 0.
+
+    Attributes:
+        widths: (input, output) widths of the targeted linear layers.
+        base_parameters: those of the whole base model.
+        block_size: edge of SMT's square blocks.
+        chosen_blocks: how many of them train, over the whole model.
+    """
+
+    widths: list[Width]
+    base_parameters: int = 0
+    num_blocks: int = 0
+    rank: int = 0
+    block_size: int = 0
+    chosen_blocks: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +66,7 @@ class Method:
     module: str
     needs: tuple[str, ...]
     artifact: Literal["none", "adapter", "model"]
-    count: Count
+    count: Callable[[Sizes], int]
 
     def parameters(
         self,
@@ -54,16 +75,25 @@ class Method:
         num_blocks: int | None = None,
         rank: int | None = None,
         base_parameters: int = 0,
+        block_size: int | None = None,
+        chosen_blocks: int | None = None,
     ) -> int:
         """Trainable parameters, from the (input, output) widths of the targeted linear layers.
 
         Raises:
             ValueError: if a setting that the count depends on is missing.
         """
-        for name, value in (("num_blocks", num_blocks), ("rank", rank)):
+        settings = {
+            "num_blocks": num_blocks,
+            "rank": rank,
+            "block_size": block_size,
+            "chosen_blocks": chosen_blocks,
+        }
+        for name, value in settings.items():
             if name in self.needs and value is None:
                 raise ValueError(f"method {self.name!r} needs {name}, but it is not given")
-        return self.count(widths, num_blocks or 0, rank or 0, base_parameters)
+        given = {name: value for name, value in settings.items() if value is not None}
+        return self.count(Sizes(list(widths), base_parameters, **given))
 
     def check(self, spec: Any) -> None:
         """ValueError naming the run and the setting if `spec` lacks what the method needs."""
@@ -75,15 +105,24 @@ class Method:
                 )
 
     def prepare(
-        self, model: PreTrainedModel, spec: Any, work_folder: Path | None = None
+        self,
+        model: PreTrainedModel,
+        spec: Any,
+        work_folder: Path | None = None,
+        gradients: Gradients | None = None,
     ) -> torch.nn.Module:
         """Make `model` (on its device) trainable by this method.
 
         Args:
             work_folder: where an initialisation that must survive a restart is kept.
+            gradients: the run's gradients, for methods that start from them (those that need
+                `calibration`, the number of examples).
+
+        Raises:
+            ValueError: if `spec` lacks what the method needs, or it needs `gradients` and has none.
         """
         self.check(spec)
-        return self._functions().prepare(model, spec, work_folder)
+        return self._functions().prepare(model, spec, work_folder, gradients)
 
     def save(self, model: torch.nn.Module, folder: Path) -> None:
         """Write the artifact of a trained model into `folder` (made if need be)."""
@@ -97,33 +136,33 @@ class Method:
         return importlib.import_module(f"diablo.methods.{self.module}")
 
 
-def _none(widths: Sequence[Width], num_blocks: int, rank: int, base: int) -> int:
+def _none(sizes: Sizes) -> int:
     return 0
 
 
-def _all(widths: Sequence[Width], num_blocks: int, rank: int, base: int) -> int:
-    return base
+def _all(sizes: Sizes) -> int:
+    return sizes.base_parameters
 
 
-def _factors(widths: Sequence[Width], num_blocks: int, rank: int, base: int) -> int:
-    return lora_parameters(list(widths), rank)
+def _factors(sizes: Sizes) -> int:
+    return lora_parameters(sizes.widths, sizes.rank)
 
 
-def _factors_and_magnitudes(widths: Sequence[Width], num_blocks: int, rank: int, base: int) -> int:
-    return lora_parameters(list(widths), rank) + sum(m2 for _, m2 in widths)
+def _factors_and_magnitudes(sizes: Sizes) -> int:
+    return _factors(sizes) + sum(m2 for _, m2 in sizes.widths)
 
 
-def _blocks(widths: Sequence[Width], num_blocks: int, rank: int, base: int) -> int:
-    return diablo_parameters(list(widths), num_blocks)
+def _blocks(sizes: Sizes) -> int:
+    return diablo_parameters(sizes.widths, sizes.num_blocks)
 
+
+_LORA = ("modules", "rank", "alpha")
 
 _ALL = (
     Method("zero-shot", "Zero-shot", "zero_shot", (), "none", _none),
     Method("full", "Full fine-tuning", "full", (), "model", _all),
-    Method("lora", "LoRA", "lora", ("modules", "rank", "alpha"), "adapter", _factors),
-    Method(
-        "dora", "DoRA", "dora", ("modules", "rank", "alpha"), "adapter", _factors_and_magnitudes
-    ),
+    Method("lora", "LoRA", "lora", _LORA, "adapter", _factors),
+    Method("dora", "DoRA", "dora", _LORA, "adapter", _factors_and_magnitudes),
     Method("pissa", "PiSSA", "pissa", ("modules", "rank"), "adapter", _factors),
     Method("milora", "MiLoRA", "milora", ("modules", "rank"), "adapter", _factors),
     Method("diablo", "DiaBlo", "diablo_blocks", ("modules", "num_blocks"), "adapter", _blocks),

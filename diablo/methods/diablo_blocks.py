@@ -13,10 +13,17 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+    from . import Gradients
+
 __all__ = ["load", "prepare", "save"]
 
 
-def prepare(model: PreTrainedModel, spec: Any, work_folder: Path | None = None) -> PeftModel:
+def prepare(
+    model: PreTrainedModel,
+    spec: Any,
+    work_folder: Path | None = None,
+    gradients: Gradients | None = None,
+) -> PeftModel:
     """Add `spec.num_blocks` blocks to each targeted layer."""
     config = DiabloConfig(
         num_blocks=spec.num_blocks,

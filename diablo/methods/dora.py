@@ -12,9 +12,16 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+    from . import Gradients
+
 __all__ = ["load", "prepare", "save"]
 
 
-def prepare(model: PreTrainedModel, spec: Any, work_folder: Path | None = None) -> PeftModel:
+def prepare(
+    model: PreTrainedModel,
+    spec: Any,
+    work_folder: Path | None = None,
+    gradients: Gradients | None = None,
+) -> PeftModel:
     """Add DoRA to the targeted layers."""
     return wrap(model, config(spec, use_dora=True), spec)

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from . import Gradients
 
-def prepare(model: PreTrainedModel, spec: Any, work_folder: Path | None = None) -> PreTrainedModel:
+
+def prepare(
+    model: PreTrainedModel,
+    spec: Any,
+    work_folder: Path | None = None,
+    gradients: Gradients | None = None,
+) -> PreTrainedModel:
     """Let all parameters train."""
     return model.requires_grad_(True)
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+    from . import Gradients
+
 __all__ = ["config", "load", "prepare", "save"]
 
 
@@ -28,6 +30,11 @@ def config(spec: Any, **changes: Any) -> LoraConfig:
     return LoraConfig(**{**settings, **changes})
 
 
-def prepare(model: PreTrainedModel, spec: Any, work_folder: Path | None = None) -> PeftModel:
+def prepare(
+    model: PreTrainedModel,
+    spec: Any,
+    work_folder: Path | None = None,
+    gradients: Gradients | None = None,
+) -> PeftModel:
     """Add LoRA to the targeted layers."""
     return wrap(model, config(spec), spec)

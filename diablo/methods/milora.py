@@ -17,9 +17,16 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+    from . import Gradients
+
 __all__ = ["load", "prepare", "save"]
 
 
-def prepare(model: PreTrainedModel, spec: Any, work_folder: Path | None = None) -> PeftModel:
+def prepare(
+    model: PreTrainedModel,
+    spec: Any,
+    work_folder: Path | None = None,
+    gradients: Gradients | None = None,
+) -> PeftModel:
     """Add LoRA with the r smallest singular triplets, and take them out of the frozen weight."""
     return prepare_svd(model, spec, slice(-spec.rank, None), work_folder)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import Gradients
 
 
-def prepare(model: Any, spec: Any, work_folder: Path | None = None) -> Any:
+def prepare(
+    model: Any,
+    spec: Any,
+    work_folder: Path | None = None,
+    gradients: Gradients | None = None,
+) -> Any:
     """Freeze everything; there is nothing to train."""
     return model.requires_grad_(False)
 

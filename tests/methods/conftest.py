@@ -54,6 +54,10 @@ def spec():
             "num_blocks": 8,
             "dropout": 0.0,
             "precision": "fp32",
+            "calibration": 8,
+            "block_size": 8,
+            "chosen_blocks": 6,
+            "mask_adapter": None,
         }
         if method in ("full", "zero-shot"):
             settings["modules"] = []
@@ -62,3 +66,18 @@ def spec():
         return SimpleNamespace(**{**settings, **changes})
 
     return build
+
+
+@pytest.fixture
+def gradients():
+    """A run's gradients, as the training loop gives them: eight examples of sixteen tokens."""
+    import torch
+
+    generator = torch.Generator().manual_seed(2)
+    tokens = torch.randint(300, (8, 16), generator=generator)
+
+    def add(model, examples):
+        batch = tokens[:examples]
+        model(input_ids=batch, labels=batch).loss.backward()
+
+    return add

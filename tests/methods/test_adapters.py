@@ -32,15 +32,15 @@ def trained(model):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_starts_at_the_base_model(name, llama, spec):
-    model = METHODS[name].prepare(llama(), spec(name))
+def test_starts_at_the_base_model(name, llama, spec, gradients):
+    model = METHODS[name].prepare(llama(), spec(name), gradients=gradients)
     torch.testing.assert_close(logits(model), logits(llama()), atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_saved_is_what_was_trained(name, llama, spec, tmp_path):
+def test_saved_is_what_was_trained(name, llama, spec, tmp_path, gradients):
     method = METHODS[name]
-    model = trained(method.prepare(llama(), spec(name)))
+    model = trained(method.prepare(llama(), spec(name), gradients=gradients))
     expected = logits(model)
     assert (expected - logits(llama())).abs().max() > 0.05
     method.save(model, tmp_path)
@@ -50,9 +50,11 @@ def test_saved_is_what_was_trained(name, llama, spec, tmp_path):
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
-def test_plain_peft_loads_it_on_the_original_model(name, llama, spec, tmp_path, monkeypatch):
+def test_plain_peft_loads_it_on_the_original_model(
+    name, llama, spec, tmp_path, monkeypatch, gradients
+):
     method = METHODS[name]
-    model = trained(method.prepare(llama(), spec(name)))
+    model = trained(method.prepare(llama(), spec(name), gradients=gradients))
     expected = logits(model)
     method.save(model, tmp_path)
     monkeypatch.setattr(torch.linalg, "svd", None)  # loading must not decompose anything
@@ -61,9 +63,9 @@ def test_plain_peft_loads_it_on_the_original_model(name, llama, spec, tmp_path, 
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
-def test_saved_folder_is_adapter_only_and_sorted(name, llama, spec, tmp_path):
+def test_saved_folder_is_adapter_only_and_sorted(name, llama, spec, tmp_path, gradients):
     method = METHODS[name]
-    method.save(method.prepare(llama(), spec(name)), tmp_path)
+    method.save(method.prepare(llama(), spec(name), gradients=gradients), tmp_path)
     files = sorted(path.name for path in tmp_path.iterdir())
     assert files == ["adapter_config.json", "adapter_model.safetensors"]
     config = json.loads((tmp_path / "adapter_config.json").read_text())
@@ -72,18 +74,20 @@ def test_saved_folder_is_adapter_only_and_sorted(name, llama, spec, tmp_path):
 
 @pytest.mark.parametrize("name", ADAPTERS)
 @pytest.mark.parametrize("precision", ["bf16", "bf16-pure"])
-def test_trainable_weights_have_the_precisions_type(name, precision, llama, spec):
-    model = METHODS[name].prepare(llama(torch.bfloat16), spec(name, precision=precision))
+def test_trainable_weights_have_the_precisions_type(name, precision, llama, spec, gradients):
+    model = METHODS[name].prepare(
+        llama(torch.bfloat16), spec(name, precision=precision), gradients=gradients
+    )
     expected = torch.bfloat16 if precision == "bf16-pure" else torch.float32
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {expected}
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_load_for_inference(name, llama, spec, tmp_path):
+def test_load_for_inference(name, llama, spec, tmp_path, gradients):
     method = METHODS[name]
     base, adapter = tmp_path / "base", tmp_path / "adapter"
     llama().save_pretrained(base)
-    model = trained(method.prepare(llama(), spec(name)))
+    model = trained(method.prepare(llama(), spec(name), gradients=gradients))
     method.save(model, adapter)
     settings = spec(name, model_path=str(base))
     served = load_for_inference(settings, adapter)

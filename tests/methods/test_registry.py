@@ -27,7 +27,7 @@ def test_methods_to_come_are_not_registered(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_counted_parameters_are_the_models(name, llama, spec, shapes):
+def test_counted_parameters_are_the_models(name, llama, spec, shapes, gradients):
     model = llama()
     assert sum(p.numel() for p in model.parameters()) == shapes.base_parameters
     settings = spec(name)
@@ -35,9 +35,11 @@ def test_counted_parameters_are_the_models(name, llama, spec, shapes):
         shapes.widths(settings.modules),
         num_blocks=settings.num_blocks,
         rank=settings.rank,
+        block_size=settings.block_size,
+        chosen_blocks=settings.chosen_blocks,
         base_parameters=shapes.base_parameters,
     )
-    model = METHODS[name].prepare(model, settings)
+    model = METHODS[name].prepare(model, settings, gradients=gradients)
     assert counted == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
