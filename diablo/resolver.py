@@ -64,7 +64,8 @@ class Resolver:
             raise ValueError(unknown("suite", name, scale.suites, f"scale {scale.name}"))
         use = scale.suites[name]
         protocol = load_protocol(name, variant)
-        for task in experiment.columns:
+        # Other kinds have columns of their own.
+        for task in experiment.columns if experiment.kind == "accuracy" else ():
             if task not in protocol.labels:
                 where = f"{experiment.name}: columns"
                 raise ValueError(unknown("task", task, protocol.labels, where))

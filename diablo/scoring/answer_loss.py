@@ -165,7 +165,9 @@ def _batch_losses(
 
     width = max(len(prompt) + len(answer) for prompt, answer in rows)
     input_ids = torch.zeros(len(rows), width, dtype=torch.long)
-    positions, targets, owner = [], [], []
+    positions: list[int] = []
+    targets: list[int] = []
+    owner: list[int] = []
     for row, (prompt, answer) in enumerate(rows):
         # Padded on the right: a causal model sees nothing of it, and needs no mask.
         input_ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
