@@ -79,6 +79,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("spec", type=Path)
     sub.add_argument("--suite", type=Path, required=True, help="suite JSON")
 
+    sub = verb("measure", measure, "measure a run's loss on the gold answers of unseen examples")
+    sub.add_argument("spec", type=Path)
+    sub.add_argument("--suite", type=Path, help="suite JSON (default: what a trial held out)")
+    sub.add_argument("--threads", type=int)
+
     sub = verb("audit", audit, "check adapter model = merged model = served model")
     sub.add_argument("spec", type=Path)
     sub.add_argument("--suite", type=Path, required=True, help="suite JSON")
@@ -140,21 +145,25 @@ def check(options: argparse.Namespace) -> None:
 
 
 def resolve(options: argparse.Namespace) -> None:
-    from diablo.experiments import RunSpec, SuiteSpec
     from diablo.io import write_json
+    from diablo.specs import RunSpec, SuiteSpec
+    from diablo.tuning import tuned
     from diablo.validation import validate
 
     value = json.loads(options.json)
-    model = {"run": RunSpec, "suite": SuiteSpec, "plan": None}[options.kind]
-    if model is not None:
-        value = validate(model, value, "--json").model_dump()
+    if options.kind == "run":
+        spec = validate(RunSpec, value, "--json")
+        # A tuned run's learning rate is only known once its trials are there.
+        value = (tuned(spec, options.out.parent.parent) if spec.trials else spec).model_dump()
+    elif options.kind == "suite":
+        value = validate(SuiteSpec, value, "--json").model_dump()
     write_json(options.out, value)
 
 
 def read_spec(path: Path):
     """The RunSpec in `path`; ValueError if it does not fit or lies in another run's folder."""
-    from diablo.experiments import RunSpec
     from diablo.io import read_json
+    from diablo.specs import RunSpec
     from diablo.validation import validate
 
     spec = validate(RunSpec, read_json(path), str(path))
@@ -165,8 +174,8 @@ def read_spec(path: Path):
 
 def read_suite(path: Path):
     """The SuiteSpec in `path`."""
-    from diablo.experiments import SuiteSpec
     from diablo.io import read_json
+    from diablo.specs import SuiteSpec
     from diablo.validation import validate
 
     return validate(SuiteSpec, read_json(path), str(path))
@@ -225,6 +234,16 @@ def score(options: argparse.Namespace) -> None:
     folder = options.spec.parent
     generations = folder / "generations" / f"{suite.suite}.jsonl"
     run(spec, suite, generations, folder / "scores" / f"{suite.suite}.json")
+
+
+def measure(options: argparse.Namespace) -> None:
+    from diablo.scoring.answer_loss import measure_held_out, measure_suite
+
+    spec, folder = read_spec(options.spec), options.spec.parent
+    if options.suite is None:
+        measure_held_out(spec, folder, options.threads)
+    else:
+        measure_suite(spec, read_suite(options.suite), folder, options.threads)
 
 
 def audit(options: argparse.Namespace) -> None:

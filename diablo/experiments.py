@@ -1,9 +1,9 @@
-"""The words of the project as pydantic models: config, experiment, scale, run, suite.
+"""The words of the project as pydantic models: settings, rows, experiment, config.
 
 An experiment (one table or figure of the paper) is data, in `workflow/experiments/*.yaml`; a scale
-says what is really used in place of the paper's models and data, in `workflow/scales/*.yaml`; the
-config is what a user edits. `diablo.planning` turns the three into runs. Nothing here imports
-torch: the workflow reads these models while it plans.
+(`diablo.scales`) says what is really used in place of the paper's models and data; the config is
+what a user edits. `diablo.planning` turns the three into runs (`diablo.specs`). Nothing
+here imports torch: the workflow reads these models while it plans.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from diablo.data.protocol import unknown
-from diablo.io import sha256_json, write_json
 from diablo.validation import load_yaml
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
@@ -22,6 +21,9 @@ WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
 ScaleName = Literal["demo", "mini", "paper"]
 Variant = Literal["paper", "released", "peer"]
 Precision = Literal["fp32", "fp16", "bf16", "bf16-pure"]
+Device = Literal["cpu", "gpu"]
+Kind = Literal["accuracy", "gradient-variance"]
+GradientGroup = Literal["lora_A", "lora_B", "diablo_blocks"]
 
 #: The paper's letters for a Llama's linear layers.
 MODULES = {
@@ -59,6 +61,12 @@ class Settings(Strict):
     precision: Precision | None = None
     dropout: float | None = Field(None, ge=0, lt=1)
     gradient_checkpointing: bool | None = None
+    calibration: int | None = Field(
+        None,
+        ge=1,
+        description="training examples whose gradient a method looks at before it starts",
+    )
+    block_size: int | None = Field(None, ge=1, description="edge of SMT's square blocks")
 
     @model_validator(mode="after")
     def _known_letters(self) -> Settings:
@@ -85,13 +93,15 @@ class Row(Settings):
 
     label: str
     method: str
-    origin: Literal["copied", "retrained", "unknown"]
+    origin: Literal["copied", "retrained", "unknown"] = "unknown"
     source: str | None = None
     num_blocks: int | None = Field(None, ge=1)
+    chosen_blocks: int | None = Field(None, ge=1, description="SMT's blocks in the whole model")
     rank: int | None = Field(None, ge=1)
     alpha: float | None = Field(None, gt=0)
+    group: GradientGroup | None = Field(None, description="parameters whose gradients are measured")
     params: str | None = Field(None, description="#Params as printed in the paper")
-    reported: dict[str, float | None]
+    reported: dict[str, float | None] = {}
     unstated: list[str] = []
     notes: list[str] = []
 
@@ -100,6 +110,8 @@ class Row(Settings):
         """Name of the row inside its group, as filters use it: `lora-r32`, `diablo-n64`, `full`."""
         if self.num_blocks is not None:
             return f"{self.method}-n{self.num_blocks}"
+        if self.chosen_blocks is not None:
+            return f"{self.method}-b{self.chosen_blocks}"
         return f"{self.method}-r{self.rank}" if self.rank is not None else self.method
 
 
@@ -119,17 +131,37 @@ class Curve(Strict):
     label: str = Field(description="the axis, in words")
 
 
+class Tune(Strict):
+    """Learning-rate trials, the same number for every method, judged on held-out training examples.
+
+    A trial trains without the held-out examples, the run itself on all of them with the learning rate
+    whose trial has the least held-out answer loss.
+    """
+
+    factors: list[float] = Field(min_length=1, description="of the row's own learning rate")
+    held_out: int = Field(ge=1, description="training examples, the same for every trial")
+
+    @model_validator(mode="after")
+    def _distinct_factors(self) -> Tune:
+        if len(set(self.factors)) != len(self.factors) or min(self.factors) <= 0:
+            raise ValueError(f"factors: {self.factors} must be positive, each given once")
+        return self
+
+
 class Experiment(Strict):
     """One table or figure of the paper."""
 
     name: str
     title: str
     section: str
+    kind: Kind = "accuracy"
     train: str = Field(description="the paper's training set (a name in the catalogue)")
     suite: str
     columns: dict[str, str]
     average: str | None = None
     curve: Curve | None = None
+    every: int | None = Field(None, ge=1, description="steps between two measured gradient norms")
+    tune: Tune | None = None
     groups: list[Group]
 
     @model_validator(mode="after")
@@ -137,6 +169,11 @@ class Experiment(Strict):
         valid = [*self.columns, "avg"]
         for group in self.groups:
             for row in group.rows:
+                if (row.group is None) != (self.kind == "accuracy"):
+                    raise ValueError(
+                        f"{self.name}: {group.label} / {row.label}: `group` = {row.group}; rows of kind "
+                        "gradient-variance need one, others must have none"
+                    )
                 for key in row.reported:
                     if key not in valid:
                         where = f"{self.name}: {group.label} / {row.label}"
@@ -159,35 +196,6 @@ class Filters(Strict):
     skip: list[str] = []
 
 
-class SuiteUse(Strict):
-    """What a scale really evaluates for one of the paper's suites."""
-
-    dataset: str
-    decoding: dict[str, Any] = Field({}, description="overrides of the protocol's decoding")
-    note: str | None = Field(None, description="why decoding differs; printed with the numbers")
-
-
-class RankReference(Strict):
-    """Ranks keep the paper's ratio of adapter sizes: rank r of `model` against `num_blocks`."""
-
-    model: str
-    num_blocks: int
-
-
-class Scale(Strict):
-    """How big a rebuild is: what stands in for the paper's models and data, and the settings."""
-
-    name: ScaleName
-    describe: str
-    models: dict[str, str] = {}
-    datasets: dict[str, str] = {}
-    suites: dict[str, SuiteUse] = {}
-    blocks: dict[int, int | None] | None = None
-    ranks: RankReference | None = None
-    settings: dict[str, Settings] = Field({}, description="by method; `all` for every method")
-    limits: Limits = Limits()
-
-
 class Config(Strict):
     """config.yaml, validated. Every key has a default, so an empty file is a valid config."""
 
@@ -195,10 +203,12 @@ class Config(Strict):
     mirror: str | None = None
     cache: str | None = None
     protocol: Variant = "paper"
+    device: Literal["auto", "cpu", "gpu"] = "auto"
     seeds: list[int] = Field([0], min_length=1)
     filters: Filters = Filters()
     limits: Limits = Limits()
     epochs: float | None = Field(None, gt=0)
+    tune: Tune | None = None
     backend: Literal["auto", "vllm", "transformers"] = "auto"
     results: str = "results"
 
@@ -207,58 +217,6 @@ class Config(Strict):
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {self.seeds} has a seed twice; give each once")
         return self
-
-
-class RunSpec(Strict):
-    """One fine-tuning run, fully resolved: the only input that `diablo finetune` reads."""
-
-    run: str
-    scale: str
-    model: str
-    model_path: str
-    dataset: str | None
-    data_path: str | None
-    suite: str
-    variant: str
-    method: str
-    num_blocks: int | None = None
-    rank: int | None = None
-    alpha: float | None = None
-    dropout: float = 0.0
-    modules: list[str] = []
-    optimizer: str = "adamw"
-    lr: float = 1e-4
-    weight_decay: float = 0.0
-    schedule: str = "linear"
-    warmup_steps: int = 0
-    epochs: float = 1.0
-    max_steps: int | None = None
-    batch_size: int = 16
-    micro_batch_size: int = 16
-    max_length: int = 256
-    max_grad_norm: float = 1.0
-    precision: Precision = "fp32"
-    gradient_checkpointing: bool = False
-    seed: int = 0
-    train_limit: int | None = None
-
-    @property
-    def digest(self) -> str:
-        """Hash of everything that defines the run (all fields but its own name)."""
-        return sha256_json(self.model_dump(exclude={"run"}))
-
-
-class SuiteSpec(Strict):
-    """One suite's evaluation, fully resolved: tasks, data, cap and decoding."""
-
-    suite: str
-    variant: str
-    dataset: str
-    data_path: str
-    tasks: list[str]
-    limit_per_task: int | None = None
-    decoding: dict[str, Any]
-    notes: list[str] = []
 
 
 def load_experiment(name: str, folder: Path = WORKFLOW / "experiments") -> Experiment:
@@ -271,21 +229,3 @@ def load_experiment(name: str, folder: Path = WORKFLOW / "experiments") -> Exper
     if experiment.name != name:
         raise ValueError(f"{path}: name is {experiment.name!r}, the file says {name!r}")
     return experiment
-
-
-def load_scale(name: str, folder: Path = WORKFLOW / "scales") -> Scale:
-    """The scale `name`; ValueError with the nearest name if there is none."""
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        names = [file.stem for file in folder.glob("*.yaml")]
-        raise ValueError(unknown("scale", name, names, str(folder)))
-    return load_yaml(Scale, path)
-
-
-#: The JSON schemas that editors can use; a test keeps `workflow/schemas/` in step with these.
-SCHEMAS: dict[str, type[BaseModel]] = {"config": Config, "experiment": Experiment, "scale": Scale}
-
-
-if __name__ == "__main__":
-    for schema_name, schema_model in SCHEMAS.items():
-        write_json(WORKFLOW / "schemas" / f"{schema_name}.json", schema_model.model_json_schema())

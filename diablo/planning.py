@@ -6,6 +6,7 @@ on the command line is refused here, before any job starts.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,17 @@ from diablo.data.protocol import unknown
 from diablo.experiments import (
     WORKFLOW,
     Config,
+    Device,
     Experiment,
     Group,
     Row,
-    RunSpec,
-    SuiteSpec,
     load_experiment,
-    load_scale,
 )
 from diablo.io import sha256_json
 from diablo.resolver import Resolver
+from diablo.rows import Rows
+from diablo.scales import load_scale
+from diablo.specs import RunSpec, SuiteSpec
 
 
 @dataclass
@@ -42,6 +44,17 @@ class Plan:
         rows = [row for group in self.tables[table]["groups"] for row in group["rows"]]
         return list(dict.fromkeys(run["run"] for row in rows for run in row["runs"]))
 
+    def results_of(self, table: str) -> list[str]:
+        """Files of its runs that `table` is made from: scores, losses, provenance, logs."""
+        rows = [row for group in self.tables[table]["groups"] for row in group["rows"]]
+        found: dict[str, None] = {}
+        for run in (run for row in rows for run in row["runs"]):
+            paths = [run["scores"], run["losses"], f"{run['adapter']}/provenance.json"]
+            if self.tables[table]["kind"] == "gradient-variance":
+                paths.append(run["log"])
+            found |= dict.fromkeys(path for path in paths if path)
+        return list(found)
+
     def models_of(self, table: str) -> list[str]:
         """Catalogue names of the models that `table` needs."""
         return sorted({self.runs[run].model for run in self.runs_of(table)})
@@ -49,8 +62,10 @@ class Plan:
     def datasets_of(self, table: str) -> list[str]:
         """Catalogue names of the data sets that `table` needs, for training and evaluation."""
         specs = [self.runs[run] for run in self.runs_of(table)]
-        suites = {self.suites[f"{spec.suite}-{spec.variant}"].dataset for spec in specs}
-        return sorted(suites | {spec.dataset for spec in specs if spec.dataset})
+        found = {spec.dataset for spec in specs if spec.dataset}
+        if self.tables[table]["kind"] == "accuracy":
+            found |= {self.suites[f"{spec.suite}-{spec.variant}"].dataset for spec in specs}
+        return sorted(found)
 
 
 def experiment_names(folder: Path = WORKFLOW / "experiments") -> list[str]:
@@ -70,11 +85,14 @@ def resolve(config: Config, workflow: Path = WORKFLOW) -> Plan:
         load_experiment(name, workflow / "experiments")
         for name in experiment_names(workflow / "experiments")
     ]
-    rows = RowFilter.build(config, experiments)
-    plan = Plan()
+    for name in scale.experiments:
+        if name not in (names := [experiment.name for experiment in experiments]):
+            raise ValueError(unknown("experiment", name, names, f"scale {scale.name}: experiments"))
+    filter = RowFilter.build(config, experiments)
+    plan, device = Plan(), used_device(config)
     for experiment in experiments:
-        resolver = Resolver(config, scale, catalog, experiment, rows, plan)
-        table = resolver.table()
+        rows = Rows(config, scale, catalog, experiment, filter, device)
+        table = Resolver(rows, plan).table()
         mark_repeats(table["groups"])
         plan.tables[experiment.name] = table
     plan.dataset_digests = {
@@ -82,6 +100,18 @@ def resolve(config: Config, workflow: Path = WORKFLOW) -> Plan:
         for name, dataset in catalog.datasets.items()
     }
     return plan
+
+
+def used_device(config: Config) -> Device:
+    """What the caps are chosen for; looked up without torch, and told by `device` where it is wrong.
+
+    (A cluster's login node has no GPU, its jobs do.)
+    """
+    if config.device != "auto":
+        return config.device
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")
+    found = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
+    return "gpu" if found and not hidden else "cpu"
 
 
 @dataclass(frozen=True)

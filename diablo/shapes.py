@@ -77,3 +77,10 @@ def matched_rank(paper_ratio: float, widths: list[Width], num_blocks: int) -> in
     return max(
         1, round(paper_ratio * diablo_parameters(widths, num_blocks) / lora_parameters(widths, 1))
     )
+
+
+def matched_blocks(
+    paper_ratio: float, widths: list[Width], num_blocks: int, block_size: int
+) -> int:
+    """The number of square blocks whose parameters have `paper_ratio` to DiaBlo's with `num_blocks`."""
+    return max(1, round(paper_ratio * diablo_parameters(widths, num_blocks) / block_size**2))

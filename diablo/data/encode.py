@@ -14,12 +14,15 @@ from diablo.data.protocol import Protocol, unknown
 IGNORE = -100
 
 
-def prompt_ids(tokenizer: Any, text: str) -> list[int]:
+def prompt_ids(tokenizer: Any, text: str, special_tokens: bool = True) -> list[int]:
     """Token ids of a framed prompt: special tokens as the tokenizer adds them, but no final EOS.
 
     Training ("separate") and evaluation both go through here, so equal text gives equal ids.
+
+    Args:
+        special_tokens: False for none at all, as protocols without BOS want it.
     """
-    ids = list(tokenizer(text)["input_ids"])
+    ids = list(tokenizer(text, add_special_tokens=special_tokens)["input_ids"])
     # T5's tokenizer ends every text with EOS; Llama's does not.
     if ids and ids[-1] == tokenizer.eos_token_id and _adds_eos(tokenizer):
         ids.pop()
@@ -28,7 +31,15 @@ def prompt_ids(tokenizer: Any, text: str) -> list[int]:
 
 def encode_prompt(tokenizer: Any, protocol: Protocol, record: Mapping[str, Any]) -> list[int]:
     """Token ids of the prompt that the model is given when it is evaluated on `record`."""
-    return prompt_ids(tokenizer, protocol.prompt_for_evaluation(record))
+    return prompt_ids(tokenizer, protocol.prompt_for_evaluation(record), protocol.special_tokens)
+
+
+def encode_answer(
+    tokenizer: Any, protocol: Protocol, record: Mapping[str, Any]
+) -> tuple[list[int], list[int]]:
+    """Token ids of the evaluation prompt and of the gold answer after it (no EOS, nothing cut)."""
+    answer = tokenizer(protocol.target(record), add_special_tokens=False)["input_ids"]
+    return encode_prompt(tokenizer, protocol, record), list(answer)
 
 
 def encode_example(
@@ -44,12 +55,15 @@ def encode_example(
         `input_ids` and `labels`, of equal length, at most `max_length`.
     """
     prompt, response = protocol.prompt_for_training(record), protocol.target(record)
-    start = prompt_ids(tokenizer, prompt)
+    start = prompt_ids(tokenizer, prompt, protocol.special_tokens)
     if protocol.tokenize == "separate":
-        ids = start + list(tokenizer(response, add_special_tokens=False)["input_ids"])
+        answer = list(tokenizer(response, add_special_tokens=False)["input_ids"])
+        if protocol.max_prompt_length and len(start) + len(answer) >= max_length:
+            start = start[: protocol.max_prompt_length]
+        ids = start + answer
     elif protocol.tokenize == "joint":
         # As the released code does: a token that spans the border counts as prompt.
-        ids = prompt_ids(tokenizer, prompt + response)
+        ids = prompt_ids(tokenizer, prompt + response, protocol.special_tokens)
     else:
         raise ValueError(
             unknown("tokenize", protocol.tokenize, ("separate", "joint"), protocol.suite)

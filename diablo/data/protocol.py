@@ -56,6 +56,10 @@ class Protocol:
     labels: Mapping[str, tuple[str, ...]]
     metric: str
     unstated: tuple[str, ...]
+    #: Whether the tokenizer's own tokens (BOS) come before a prompt.
+    special_tokens: bool = True
+    #: Of an example that is too long, the prompt is first cut to so many tokens, its start kept.
+    max_prompt_length: int | None = None
 
     def prompt_for_training(self, record: Mapping[str, Any]) -> str:
         """The framed prompt of a training record (keys `instruction`, ...)."""
@@ -82,6 +86,7 @@ class Protocol:
             text = prompt + completion
         if self.extraction["after"]:
             text = text.split(self.extraction["after"])[-1]
+        text = text.replace(self.extraction["remove"], "") if "remove" in self.extraction else text
         match = re.search("|".join(map(re.escape, self.labels[task])), text)
         return match.group() if match else None
 

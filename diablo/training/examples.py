@@ -43,6 +43,23 @@ def select(records: Sequence[dict], limit: int | None, seed: int) -> list[dict]:
     return [records[index] for index in sorted(chosen)]
 
 
+def split(records: Sequence[dict], held_out: int, seed: int) -> tuple[list[dict], list[dict]]:
+    """(training, held out): `held_out` records are left out, of every task its share.
+
+    Raises:
+        ValueError: if nothing would be left to train on.
+    """
+    if held_out >= len(records):
+        raise ValueError(
+            f"held_out = {held_out} leaves nothing of {len(records)} training examples; lower it"
+        )
+    if not held_out:
+        return list(records), []
+    left_out = select(records, held_out, seed)
+    ids = {(record["task"], record["id"]) for record in left_out}
+    return [record for record in records if (record["task"], record["id"]) not in ids], left_out
+
+
 def _quotas(sizes: Mapping[str, int], limit: int) -> dict[str, int]:
     """Split `limit` in proportion to `sizes`: rounded down, the rest to the largest remainders."""
     total = sum(sizes.values())

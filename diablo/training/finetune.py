@@ -24,6 +24,7 @@ from diablo.precision import check_bf16
 from diablo.provenance import Provenance
 
 from .acceleration import Acceleration, choose
+from .calibration import calibration_gradients
 from .checkpoints import Checkpoints, step_of
 from .examples import Encoded, Example, collate
 from .steplog import StepLog, publish_log, resume_log
@@ -53,7 +54,7 @@ def finetune(
     A run that was killed goes on from its last checkpoint, to the same result.
 
     Args:
-        spec: the run (`diablo.experiments.RunSpec`, or anything with its attributes).
+        spec: the run (`diablo.specs.RunSpec`, or anything with its attributes).
         run_folder: holds spec.json.
         work_folder: this job's own folder for what a restart needs; deleted on success.
         protocol: how a record becomes tokens and labels (`diablo.data.protocol.Protocol`).
@@ -92,6 +93,7 @@ def finetune(
         spec.seed,
         spec.max_length,
         token_folder(work_folder),
+        spec.held_out,
     )
 
     _seed(spec.seed)
@@ -99,8 +101,9 @@ def finetune(
     base_parameters = count(base)
     faster = choose(acceleration, base, spec, device, autocast, encoded.mean_tokens)
     faster.apply(base)
-    model = method.prepare(base, spec, work_folder)
     pad = tokenizer.pad_token_id or 0
+    gradients = calibration_gradients(encoded.examples, spec, pad)
+    model = method.prepare(base, spec, work_folder, gradients)
     trainer = make_trainer(model, encoded.examples, spec, pad, autocast, faster, checkpoints)
     steps = StepLog(log, trainer.facts)
     trainer.add_callback(steps)
@@ -255,6 +258,8 @@ def _facts(
     """What provenance says of the training itself."""
     return {
         "method": spec.method,
+        "learning_rate": spec.lr,
+        "tuning": spec.tuning,
         "trainable_parameters": count(model, trainable=True),
         "examples": len(encoded.examples),
         "truncated": encoded.truncated,

@@ -43,15 +43,21 @@ def summed_loss(
     """
     head = output_head(model)
     if head is None:
-        logits = model(**inputs, use_cache=False).logits
-        return _cross_entropy(logits.flatten(0, -2)[positions], targets)
+        return _cross_entropy(labelled_logits(model, positions, inputs), targets)
     if head not in _plain:
         _plain[head] = _is_plain(model, head, inputs)
     if not _plain[head]:
-        _, logits = _run(model, head, positions, inputs, keep=len(positions))
-        return _cross_entropy(logits[0], targets)
+        return _cross_entropy(labelled_logits(model, positions, inputs), targets)
     hidden, _ = _run(model, head, positions, inputs, keep=0)
     return head_loss(head, hidden, targets, logits_bytes)
+
+
+def labelled_logits(model: nn.Module, positions: Tensor, inputs: dict[str, Any]) -> Tensor:
+    """The logits at some positions of the flattened batch alone, (labels, vocabulary)."""
+    head = output_head(model)
+    if head is None:
+        return model(**inputs, use_cache=False).logits.flatten(0, -2)[positions]
+    return _run(model, head, positions, inputs, keep=len(positions))[1][0]
 
 
 def head_loss(head: nn.Module, hidden: Tensor, targets: Tensor, logits_bytes: int) -> Tensor:

@@ -22,7 +22,7 @@ from diablo.data import protocol as protocols
 from diablo.io import atomic_path, read_jsonl, sha256_file, sha256_json
 
 from . import examples
-from .examples import Encoded, encode, select
+from .examples import Encoded, encode, select, split
 
 #: What the encoding runs through; a change of one of these files is another key.
 CODE = (encoder.__file__, protocols.__file__, examples.__file__, __file__)
@@ -48,8 +48,9 @@ def cached_encode(
     seed: int,
     max_length: int,
     cache_folder: str | Path,
+    held_out: int = 0,
 ) -> Encoded:
-    """`encode(select(records))` of `<data_path>/train.jsonl`, read from the cache if it is there.
+    """`encode` of the selected records, less those held out, of `<data_path>/train.jsonl`, read from the cache if it is there.
 
     Several jobs may do this at once: each writes the same file under a name of its own and renames
     it. A file that cannot be read is made again.
@@ -58,7 +59,7 @@ def cached_encode(
         tokenizer: of `model_path`, as loaded from it.
         protocol: `diablo.data.protocol.Protocol`; all its fields are part of the key.
         data_path, model_path: folders, as in RunSpec.
-        limit, seed: of `select`.
+        limit, seed, held_out: of `select` and `split`.
         max_length: of `encode`, in tokens.
         cache_folder: see `token_folder`; made if missing, may be deleted at any time.
 
@@ -69,11 +70,11 @@ def cached_encode(
         ValueError: as `encode` does; nothing is written then.
     """
     data = Path(data_path) / "train.jsonl"
-    key = cache_key(protocol, data, model_path, limit, seed, max_length)
+    key = cache_key(protocol, data, model_path, limit, seed, max_length, held_out)
     path = Path(cache_folder) / f"{key}.safetensors"
     encoded = load(path)
     if encoded is None:
-        records = select(read_jsonl(data), limit, seed)
+        records, _ = split(select(read_jsonl(data), limit, seed), held_out, seed)
         encoded = encode(tokenizer, protocol, records, max_length)
         save(encoded, path)
     return encoded
@@ -86,6 +87,7 @@ def cache_key(
     limit: int | None,
     seed: int,
     max_length: int,
+    held_out: int = 0,
 ) -> str:
     """SHA-256 of all that the encoded examples follow from: data, tokenizer, settings, code."""
     folder = Path(model_path)
@@ -101,7 +103,7 @@ def cache_key(
             "tokenizer": [[path.name, sha256_file(path)] for path in files] or str(model_path),
             "protocol": dataclasses.asdict(protocol),
             # Without a limit all are taken, whatever the seed.
-            "select": None if limit is None else [limit, seed],
+            "select": None if limit is None and not held_out else [limit, seed, held_out],
             "max_length": max_length,
             "code": [sha256_file(path) for path in CODE],
             "packages": [

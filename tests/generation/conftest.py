@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from generation_cases import TASKS, build_model, records
 
-from diablo.experiments import RunSpec, SuiteSpec
 from diablo.io import write_json, write_jsonl
+from diablo.specs import RunSpec, SuiteSpec
 
 
 @pytest.fixture(scope="session")

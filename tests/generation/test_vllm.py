@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 CALL = """
 import sys
 from diablo.analysis.audit import audit
-from diablo.experiments import RunSpec, SuiteSpec
+from diablo.specs import RunSpec, SuiteSpec
 from diablo.generation import generate
 from diablo.io import read_json
 path, verb, backend, out = sys.argv[1:]

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 from generation_cases import TASKS
 
-from diablo.experiments import SuiteSpec
 from diablo.generation.prompts import suite_prompts
 from diablo.io import write_json, write_jsonl
+from diablo.specs import SuiteSpec
 
 
 def suite_of(dataset: Path, **fields) -> SuiteSpec:

@@ -28,6 +28,9 @@ SETTINGS = {
     "gradient_checkpointing": False,
     "seed": 3,
     "train_limit": None,
+    "held_out": 0,
+    "tuning": None,
+    "calibration": None,
 }
 #: What each method needs beyond SETTINGS.
 METHOD_SETTINGS = {

@@ -6,16 +6,9 @@ import json
 
 import pytest
 
-from diablo.experiments import (
-    SCHEMAS,
-    WORKFLOW,
-    Config,
-    Experiment,
-    Scale,
-    Settings,
-    load_experiment,
-    load_scale,
-)
+from diablo.experiments import WORKFLOW, Config, Experiment, Settings, load_experiment
+from diablo.scales import Scale, load_scale
+from diablo.schemas import SCHEMAS
 from diablo.validation import validate
 
 
@@ -89,5 +82,5 @@ def test_scales_load(name: str) -> None:
 def test_schema_files_are_in_step_with_the_models(name: str) -> None:
     path = WORKFLOW / "schemas" / f"{name}.json"
     assert json.loads(path.read_text()) == SCHEMAS[name].model_json_schema(), (
-        f"{path} is stale: run `python -m diablo.experiments` to write the schemas again"
+        f"{path} is stale: run `python -m diablo.schemas` to write the schemas again"
     )

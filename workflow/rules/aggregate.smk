@@ -4,8 +4,7 @@
 rule aggregate_table:
     input:
         plan=f"{ROOT}/tables/{{experiment}}.plan.json",
-        scores=scores_of,
-        adapters=adapters_of,
+        results=results_of,
     output:
         csv=f"{ROOT}/tables/{{experiment}}.csv",
         md=f"{ROOT}/tables/{{experiment}}.md",

@@ -69,6 +69,16 @@ def model_of(wildcards):
     return f"{MODELS}/{PLAN.runs[wildcards.run].model}/provenance.json"
 
 
+def trials_of(wildcards):
+    trials = PLAN.runs[wildcards.run].trials
+    return [f"{ROOT}/runs/{run}/held_out.json" for run in trials]
+
+
+def mask_of(wildcards):
+    adapter = PLAN.runs[wildcards.run].mask_adapter
+    return [f"{adapter}/provenance.json"] if adapter else []
+
+
 def train_data_of(wildcards):
     data = PLAN.runs[wildcards.run].data_path
     return [f"{data}/provenance.json"] if data else []
@@ -86,14 +96,8 @@ def test_data_of(wildcards):
     return f"{PLAN.suites[suite_key(wildcards.run)].data_path}/provenance.json"
 
 
-def scores_of(wildcards):
-    runs = PLAN.runs_of(wildcards.experiment)
-    return [f"{ROOT}/runs/{run}/scores/{PLAN.runs[run].suite}.json" for run in runs]
-
-
-def adapters_of(wildcards):
-    runs = PLAN.runs_of(wildcards.experiment)
-    return [f"{ROOT}/runs/{run}/adapter/provenance.json" for run in runs]
+def results_of(wildcards):
+    return PLAN.results_of(wildcards.experiment)
 
 
 def table_outputs(name):
@@ -102,9 +106,9 @@ def table_outputs(name):
 
 
 def audit_outputs(wildcards):
-    audited = [
-        run
-        for run, spec in PLAN.runs.items()
-        if spec.method not in ("zero-shot", "full")
+    runs = [run for table in PLAN.tables for run in PLAN.runs_of(table)]
+    return [
+        f"{ROOT}/runs/{run}/audit/{PLAN.runs[run].suite}.json"
+        for run in dict.fromkeys(runs)
+        if PLAN.runs[run].method not in ("zero-shot", "full")
     ]
-    return [f"{ROOT}/runs/{run}/audit/{PLAN.runs[run].suite}.json" for run in audited]

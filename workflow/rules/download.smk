@@ -35,6 +35,8 @@ rule download_dataset:
 
 
 rule resolve_run:
+    input:
+        trials_of,
     output:
         f"{ROOT}/runs/{{run}}/spec.json",
     params:

@@ -1,4 +1,4 @@
-# lm-eval on the stored generations: no GPU, no model.
+# lm-eval on the stored generations (no GPU, no model), and the loss on the gold answers.
 
 
 rule score_suite:
@@ -17,3 +17,45 @@ rule score_suite:
         lock=LOCK,
     shell:
         "{DIABLO} score {input.spec} --suite {input.suite} 2>&1 | tee {log}"
+
+
+rule measure_loss:
+    input:
+        spec=f"{ROOT}/runs/{{run}}/spec.json",
+        adapter=f"{ROOT}/runs/{{run}}/adapter/provenance.json",
+        suite=suite_of,
+        model=model_of,
+        data=test_data_of,
+    output:
+        f"{ROOT}/runs/{{run}}/losses/{{suite}}.json",
+    log:
+        f"{LOGS}/runs/{{run}}/measure-{{suite}}.log",
+    threads: 1
+    resources:
+        mem_mb=2500,
+        gpu=1,
+    params:
+        lock=LOCK,
+    shell:
+        "{DIABLO} measure {input.spec} --suite {input.suite} --threads {threads} 2>&1 | tee {log}"
+
+
+# What chooses the learning rate of a tuned run: the training examples that its trials left out.
+rule measure_held_out:
+    input:
+        spec=f"{ROOT}/runs/{{run}}/spec.json",
+        adapter=f"{ROOT}/runs/{{run}}/adapter/provenance.json",
+        model=model_of,
+        data=train_data_of,
+    output:
+        f"{ROOT}/runs/{{run}}/held_out.json",
+    log:
+        f"{LOGS}/runs/{{run}}/measure-held-out.log",
+    threads: 1
+    resources:
+        mem_mb=2500,
+        gpu=1,
+    params:
+        lock=LOCK,
+    shell:
+        "{DIABLO} measure {input.spec} --threads {threads} 2>&1 | tee {log}"

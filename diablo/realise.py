@@ -1,0 +1,97 @@
+"""What a row of the paper becomes at a scale: N, rank and number of blocks on the model really used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diablo.experiments import MODULES, Row, Settings
+from diablo.scales import Scale
+from diablo.shapes import Shapes, diablo_parameters, lora_parameters, matched_blocks, matched_rank
+
+TOO_WIDE = "wider than the layer at this scale"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much a run trains, or why it is not run; `notes` say what differs from the paper's row."""
+
+    num_blocks: int | None = None
+    rank: int | None = None
+    block_size: int | None = None
+    chosen_blocks: int | None = None
+    notes: tuple[str, ...] = ()
+    reason: str | None = None
+
+    @property
+    def label(self) -> str:
+        """For the name of a run's folder: `n64`, `r4`, `b115` or nothing."""
+        named = {"n": self.num_blocks, "r": self.rank, "b": self.chosen_blocks}
+        return next((f"{letter}{value}" for letter, value in named.items() if value), "")
+
+
+def realise(
+    row: Row, paper: Settings, used: Settings, scale: Scale, theirs: Shapes | None, ours: Shapes
+) -> Sizes:
+    """The sizes of `row` at `scale`.
+
+    N is mapped by the scale's `blocks`; ranks and numbers of chosen blocks keep the paper's ratio to
+    DiaBlo's parameters where the scale has a reference for it (`ranks`).
+
+    Args:
+        paper, used: the row's settings in the paper and here.
+        theirs: the reference model of `scale.ranks`.
+        ours: the model that is really used.
+    """
+    if row.num_blocks is not None:
+        return _blocks(row.num_blocks, scale)
+    if row.rank is None and row.chosen_blocks is None:
+        return Sizes()
+    if scale.ranks is None:
+        return Sizes(rank=row.rank, chosen_blocks=row.chosen_blocks, block_size=used.block_size)
+    assert theirs is not None
+    reference = scale.ranks.num_blocks
+    blocks = (scale.blocks or {}).get(reference) or reference
+    modules = linear_modules(paper)
+    budget = diablo_parameters(theirs.widths(modules), reference)
+    widths = ours.widths(modules)
+    if row.rank is not None:
+        ratio = lora_parameters(theirs.widths(modules), row.rank) / budget
+        rank = matched_rank(ratio, widths, blocks)
+        realised = lora_parameters(widths, rank) / diablo_parameters(widths, blocks)
+        return Sizes(
+            rank=rank,
+            notes=(
+                f"rank {rank} here for the paper's {row.rank}: {realised:.2f} of the parameters of "
+                f"DiaBlo N = {blocks} (paper: {ratio:.2f} of N = {reference})",
+            ),
+        )
+    assert row.chosen_blocks is not None
+    if paper.block_size is None or used.block_size is None:
+        raise ValueError(f"{row.label}: chosen_blocks = {row.chosen_blocks} needs `block_size`")
+    ratio = row.chosen_blocks * paper.block_size**2 / budget
+    chosen = matched_blocks(ratio, widths, blocks, used.block_size)
+    realised = chosen * used.block_size**2 / diablo_parameters(widths, blocks)
+    return Sizes(
+        chosen_blocks=chosen,
+        block_size=used.block_size,
+        notes=(
+            f"{chosen} blocks of {used.block_size} x {used.block_size} here for the paper's "
+            f"{row.chosen_blocks} of {paper.block_size} x {paper.block_size}: {realised:.2f} of the "
+            f"parameters of DiaBlo N = {blocks} (paper: {ratio:.2f} of N = {reference})",
+        ),
+    )
+
+
+def _blocks(num_blocks: int, scale: Scale) -> Sizes:
+    if scale.blocks is None:
+        return Sizes(num_blocks=num_blocks)
+    used = scale.blocks.get(num_blocks)
+    if used is None:
+        return Sizes(reason=TOO_WIDE)
+    note = f"N = {used} here for the paper's N = {num_blocks}"
+    return Sizes(num_blocks=used, notes=() if used == num_blocks else (note,))
+
+
+def linear_modules(settings: Settings) -> list[str]:
+    """Names of the targeted linear layers, such as `q_proj`."""
+    return [MODULES[letter] for letter in settings.modules or ""]

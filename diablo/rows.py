@@ -1,0 +1,140 @@
+"""What holds for the rows of one experiment at one scale: settings, caps, sizes, models and data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from diablo.data.catalog import Catalog
+from diablo.data.protocol import unknown
+from diablo.experiments import Config, Device, Experiment, Group, Limits, Row, Settings, Tune
+from diablo.methods import METHODS
+from diablo.realise import Sizes, realise
+from diablo.scales import Scale
+from diablo.shapes import Shapes
+
+if TYPE_CHECKING:
+    from diablo.planning import RowFilter
+
+#: Methods of the paper's tables that have no implementation here yet: their rows say so.
+NOT_YET = ("qlora", "loftq")
+
+#: Used where neither row, group nor scale says anything.
+DEFAULTS = Settings(
+    modules="qkvud",
+    optimizer="adamw",
+    weight_decay=0.0,
+    schedule="linear",
+    warmup_steps=0,
+    epochs=1,
+    batch_size=16,
+    max_grad_norm=1.0,
+    precision="fp32",
+    dropout=0.0,
+    gradient_checkpointing=False,
+)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One experiment at one scale, with what the user asks for."""
+
+    config: Config
+    scale: Scale
+    catalog: Catalog
+    experiment: Experiment
+    filter: RowFilter
+    device: Device
+
+    def limits(self) -> Limits:
+        """Caps: command line, then scale (by experiment and device, the closest first)."""
+        found: dict[str, int] = {}
+        sizings = self.scale.sizings(self.experiment.name, self.device)
+        for limits in (self.config.limits, *(sizing.limits for sizing in sizings)):
+            for key, value in limits.model_dump(exclude_none=True).items():
+                found.setdefault(key, value)
+        return Limits(**found)
+
+    def every(self) -> int | None:
+        """Steps between two measured gradient norms."""
+        own = self.scale.experiments.get(self.experiment.name)
+        return (own and own.every) or self.experiment.every
+
+    def training_set(self) -> str:
+        """The data set that is really trained on."""
+        return self.dataset(self.scale.datasets.get(self.experiment.train, self.experiment.train))
+
+    def dataset(self, name: str) -> str:
+        if name not in self.catalog.datasets:
+            raise ValueError(unknown("data set", name, self.catalog.datasets, "catalog.yaml"))
+        return name
+
+    def used_model(self, group: Group) -> str:
+        used = self.scale.models.get(group.model, group.model)
+        for name in (group.model, used):
+            if name not in self.catalog.models:
+                where = f"{self.experiment.name}: {group.label}"
+                raise ValueError(unknown("model", name, self.catalog.models, where))
+        return used
+
+    def shapes(self, model: str) -> Shapes:
+        shapes = self.catalog.models[model].shapes
+        return Shapes(shapes.layers, shapes.hidden, shapes.kv, shapes.ffn, shapes.base_parameters)
+
+    def seeds(self, row: Row) -> list[int]:
+        # Without training nothing depends on the seed.
+        return self.config.seeds if is_trained(row.method) else self.config.seeds[:1]
+
+    @property
+    def tune(self) -> Tune | None:
+        return self.config.tune or self.experiment.tune
+
+    def lr_from(self, row: Row) -> str | None:
+        if not is_trained(row.method):
+            return None
+        if self.tune:
+            return "tuned"
+        return "scale" if self._by_scale(row).lr is not None else "paper"
+
+    def paper_settings(self, group: Group, row: Row) -> Settings:
+        """The paper's settings of a row."""
+        own = Settings(**{key: getattr(row, key) for key in Settings.model_fields})
+        return own.over(group.defaults, DEFAULTS)
+
+    def _by_scale(self, row: Row) -> Settings:
+        """What the scale says of a row: by experiment, device and method, the closest first."""
+        layers = []
+        for sizing in self.scale.sizings(self.experiment.name, self.device):
+            for method in sizing.settings:
+                if method != "all" and method not in METHODS:
+                    where = f"scale {self.scale.name}: settings"
+                    raise ValueError(unknown("method", method, [*METHODS, "all"], where))
+            layers += [sizing.settings.get(key, Settings()) for key in (row.method, "all")]
+        return Settings().over(*layers)
+
+    def used_settings(self, group: Group, row: Row) -> Settings:
+        """What is really used: command line, then scale, then paper."""
+        given = Settings(epochs=self.config.epochs, steps=self.limits().steps)
+        return given.over(self._by_scale(row), self.paper_settings(group, row))
+
+    def sizes(self, group: Group, row: Row, paper: Settings, used: Settings) -> Sizes:
+        where = f"{self.experiment.name}: {group.label} / {row.label}"
+        if row.method not in METHODS:
+            if row.method not in NOT_YET:
+                raise ValueError(unknown("method", row.method, [*METHODS, *NOT_YET], where))
+            return Sizes(reason=f"{row.label} is not implemented yet")
+        if not self.filter.keeps(group, row):
+            return Sizes(reason="filtered")
+        reference = self.scale.ranks
+        return realise(
+            row,
+            paper,
+            used,
+            self.scale,
+            self.shapes(reference.model) if reference else None,
+            self.shapes(self.used_model(group)),
+        )
+
+
+def is_trained(method: str) -> bool:
+    return method != "zero-shot"

@@ -1,0 +1,152 @@
+"""From a row and its sizes to runs: what is trained, and what a run waits for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from diablo.data.protocol import load_protocol
+from diablo.experiments import Group, Row, Settings
+from diablo.methods import METHODS
+from diablo.realise import Sizes, linear_modules
+from diablo.rows import Rows, is_trained
+from diablo.specs import RunSpec
+
+if TYPE_CHECKING:
+    from diablo.planning import Plan
+
+
+@dataclass
+class Runs:
+    """Makes the runs of an experiment's rows and adds them to the plan."""
+
+    rows: Rows
+    plan: Plan
+
+    def run(
+        self, group: Group, row: Row, used: Settings, sizes: Sizes, seed: int
+    ) -> dict[str, Any]:
+        """A row's entry for one seed; the run, and those that it depends on, go into the plan."""
+        changes: dict[str, Any] = {}
+        if self.rows.tune and is_trained(row.method):
+            changes["trials"] = self._trials(group, row, used, sizes)
+        run = self._add(self._spec(group, row, used, sizes, seed, **changes))
+        base = self._folder(run)
+        scored = self.rows.experiment.kind == "accuracy"
+        return {
+            "run": run,
+            "seed": seed,
+            "adapter": f"{base}/adapter",
+            "log": f"{base}/log.jsonl",
+            "scores": f"{base}/scores/{self.rows.experiment.suite}.json" if scored else None,
+            "losses": f"{base}/losses/{self.rows.experiment.suite}.json" if scored else None,
+        }
+
+    def _trials(self, group: Group, row: Row, used: Settings, sizes: Sizes) -> list[str]:
+        """Runs of the first seed, without the held-out examples, one for each learning rate."""
+        tune, seed = self.rows.tune, self.rows.config.seeds[0]
+        assert tune is not None
+        if used.lr is None:
+            raise self._no_rate(group, row)
+        limit = self.rows.limits().train
+        if limit is not None and tune.held_out >= limit:
+            raise ValueError(
+                f"{self.rows.experiment.name}: tune.held_out = {tune.held_out} leaves nothing of the "
+                f"{limit} training examples; lower it or raise limits.train"
+            )
+        rates = [used.lr * factor for factor in tune.factors]
+        specs = [
+            self._spec(group, row, used, sizes, seed, lr=float(f"{lr:.6g}"), held_out=tune.held_out)
+            for lr in rates
+        ]
+        return [self._add(spec) for spec in specs]
+
+    def _no_rate(self, group: Group, row: Row) -> ValueError:
+        return ValueError(
+            f"{self.rows.experiment.name}: {group.label} / {row.label}: no learning rate; give `lr` to "
+            f"the row or to settings.{row.method} of scale {self.rows.scale.name}"
+        )
+
+    def _add(self, spec: RunSpec) -> str:
+        if self.plan.runs.setdefault(spec.run, spec) != spec:
+            raise ValueError(f"run {spec.run}: two different specs would share its folder")
+        return spec.run
+
+    def _folder(self, run: str) -> str:
+        return f"{self.rows.config.results}/{self.rows.scale.name}/runs/{run}"
+
+    def _spec(
+        self, group: Group, row: Row, used: Settings, sizes: Sizes, seed: int, **changes: Any
+    ) -> RunSpec:
+        rows = self.rows
+        where = f"{rows.experiment.name}: {group.label} / {row.label}"
+        model, trains = rows.used_model(group), is_trained(row.method)
+        fields: dict[str, Any] = {
+            "scale": rows.scale.name,
+            "model": model,
+            "model_path": f"{rows.config.results}/models/{model}",
+            "dataset": None,
+            "data_path": None,
+            "suite": rows.experiment.suite,
+            "variant": rows.config.protocol,
+            "method": row.method,
+            "precision": used.precision,
+            "seed": seed if trains else 0,
+        }
+        if trains:
+            if used.lr is None:
+                raise self._no_rate(group, row)
+            fields |= self._training(row, used, sizes)
+            if "mask_adapter" in METHODS[row.method].needs:
+                fields["mask_adapter"] = self._mask_adapter(group, row, seed, where)
+        spec = RunSpec(run=where, **fields | changes)
+        METHODS[row.method].check(spec)
+        setting = f"{row.method}-{sizes.label}" if sizes.label else row.method
+        trial = f"lr{spec.lr:g}" if spec.held_out else None
+        parts = [model, spec.dataset, setting, trial, spec.variant]
+        name = ".".join([*filter(None, parts), f"s{spec.seed}", spec.digest[:8]])
+        return spec.model_copy(update={"run": name})
+
+    def _training(self, row: Row, used: Settings, sizes: Sizes) -> dict[str, Any]:
+        """The fields of a spec that say how is trained."""
+        rows, needs = self.rows, METHODS[row.method].needs
+        data = rows.training_set()
+        # A rank that was mapped keeps the paper's ratio of alpha to it.
+        alpha = None
+        if row.alpha is not None and row.rank is not None and sizes.rank is not None:
+            alpha = row.alpha / row.rank * sizes.rank
+        batch = used.batch_size or 1
+        copied = "dropout optimizer lr weight_decay schedule warmup_steps epochs batch_size "
+        copied += "max_grad_norm gradient_checkpointing"
+        protocol = load_protocol(rows.experiment.suite, rows.config.protocol)
+        return {
+            **{key: getattr(used, key) for key in copied.split()},
+            "dataset": data,
+            "data_path": f"{rows.config.results}/{rows.scale.name}/data/{data}",
+            "num_blocks": sizes.num_blocks,
+            "rank": sizes.rank,
+            "block_size": sizes.block_size,
+            "chosen_blocks": sizes.chosen_blocks,
+            "alpha": alpha,
+            "modules": [] if row.method == "full" else linear_modules(used),
+            "max_length": used.max_length or protocol.max_length,
+            "max_steps": used.steps,
+            "micro_batch_size": min(used.micro_batch_size or batch, batch),
+            "train_limit": rows.limits().train,
+            "calibration": used.calibration if "calibration" in needs else None,
+        }
+
+    def _mask_adapter(self, group: Group, row: Row, seed: int, where: str) -> str:
+        """LoRI-S takes its mask from the group's LoRI-D row of the same rank and seed."""
+        for other in group.rows:
+            if other.method == "lori-d" and other.rank == row.rank:
+                used = self.rows.used_settings(group, other)
+                sizes = self.rows.sizes(group, other, self.rows.paper_settings(group, other), used)
+                if sizes.reason is None:
+                    return (
+                        f"{self._folder(self.run(group, other, used, sizes, seed)['run'])}/adapter"
+                    )
+        raise ValueError(
+            f"{where}: LoRI-S needs the mask of a LoRI-D run; give the group a row of method lori-d "
+            f"with rank {row.rank}, and do not filter it out"
+        )

@@ -1,0 +1,80 @@
+"""How big a rebuild is: what is really used for the paper's models and data (`workflow/scales/*.yaml`).
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from diablo.data.protocol import unknown
+from diablo.experiments import WORKFLOW, Device, Limits, ScaleName, Settings, Strict
+from diablo.validation import load_yaml
+
+
+class SuiteUse(Strict):
+    """What a scale really evaluates for one of the paper's suites."""
+
+    dataset: str
+    decoding: dict[str, Any] = Field({}, description="overrides of the protocol's decoding")
+    note: str | None = Field(None, description="why decoding differs; printed with the numbers")
+
+
+class RankReference(Strict):
+    """Ranks keep the paper's ratio of adapter sizes: rank r of `model` against `num_blocks`."""
+
+    model: str
+    num_blocks: int
+
+
+class Sizing(Strict):
+    """Caps and settings (by method; `all` for every method)."""
+
+    limits: Limits = Limits()
+    settings: dict[str, Settings] = {}
+
+
+class SizingByDevice(Sizing):
+    """Caps and settings of a CPU, and what differs on a GPU."""
+
+    gpu: Sizing = Sizing()
+
+    def on(self, device: Device) -> list[Sizing]:
+        """The sizings that hold on a device, the one that decides first."""
+        return [self.gpu, self] if device == "gpu" else [self]
+
+
+class ExperimentSizing(SizingByDevice):
+    """What one experiment has different from the others at a scale."""
+
+    every: int | None = Field(None, ge=1)
+
+
+class Scale(SizingByDevice):
+    """How big a rebuild is: what stands in for the paper's models and data, and the settings."""
+
+    name: ScaleName
+    describe: str
+    models: dict[str, str] = {}
+    datasets: dict[str, str] = {}
+    suites: dict[str, SuiteUse] = {}
+    blocks: dict[int, int | None] | None = None
+    ranks: RankReference | None = None
+    experiments: dict[str, ExperimentSizing] = {}
+
+    def sizings(self, experiment: str, device: Device) -> list[Sizing]:
+        """All that holds for an experiment on a device, the one that decides first."""
+        own = self.experiments.get(experiment)
+        return [*(own.on(device) if own else []), *self.on(device)]
+
+
+def load_scale(name: str, folder: Path = WORKFLOW / "scales") -> Scale:
+    """The scale `name`; ValueError with the nearest name if there is none."""
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        names = [file.stem for file in folder.glob("*.yaml")]
+        raise ValueError(unknown("scale", name, names, str(folder)))
+    return load_yaml(Scale, path)

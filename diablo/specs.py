@@ -1,0 +1,72 @@
+"""What the jobs read: one run and one suite, fully resolved, as pydantic models. No torch here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diablo.experiments import Precision, Strict
+from diablo.io import sha256_json
+
+
+class RunSpec(Strict):
+    """One fine-tuning run, fully resolved: the only input that `diablo finetune` reads."""
+
+    run: str
+    scale: str
+    model: str
+    model_path: str
+    dataset: str | None
+    data_path: str | None
+    suite: str
+    variant: str
+    method: str
+    num_blocks: int | None = None
+    block_size: int | None = None
+    chosen_blocks: int | None = None
+    rank: int | None = None
+    alpha: float | None = None
+    dropout: float = 0.0
+    modules: list[str] = []
+    optimizer: str = "adamw"
+    lr: float = 1e-4
+    weight_decay: float = 0.0
+    schedule: str = "linear"
+    warmup_steps: int = 0
+    epochs: float = 1.0
+    max_steps: int | None = None
+    batch_size: int = 16
+    micro_batch_size: int = 16
+    max_length: int = 256
+    max_grad_norm: float = 1.0
+    precision: Precision = "fp32"
+    gradient_checkpointing: bool = False
+    seed: int = 0
+    train_limit: int | None = None
+    #: Of the training examples, so many are left out and measure the learning rate instead.
+    held_out: int = 0
+    #: Runs with other learning rates; the best one's replaces `lr` before this run starts, and
+    #: `tuning` then says what was tried: `held_out`, `trials` (run, lr, loss), `chosen`.
+    trials: list[str] = []
+    tuning: dict[str, Any] | None = None
+    #: Training examples whose gradient the method looks at before it starts.
+    calibration: int | None = None
+    #: LoRI-S: folder of the LoRI-D adapter that its mask is read from.
+    mask_adapter: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """Hash of everything that defines the run (all fields but its own name)."""
+        return sha256_json(self.model_dump(exclude={"run"}))
+
+
+class SuiteSpec(Strict):
+    """One suite's evaluation, fully resolved: tasks, data, cap and decoding."""
+
+    suite: str
+    variant: str
+    dataset: str
+    data_path: str
+    tasks: list[str]
+    limit_per_task: int | None = None
+    decoding: dict[str, Any]
+    notes: list[str] = []
