@@ -8,7 +8,7 @@ file is imported when its model is built. Such a file has three functions:
     save(model, folder) -> None         the trained model's artifact, into `folder`
     load(base_model, folder) -> model   the artifact merged, as a plain model
 
-The paper's further methods (smt, lora-ga, lori, qlora, loftq) have no entry until they have a file.
+The paper's further methods (lora-ga, lori, qlora, loftq) have no entry until they have a file.
 """
 
 from __future__ import annotations
@@ -156,7 +156,12 @@ def _blocks(sizes: Sizes) -> int:
     return diablo_parameters(sizes.widths, sizes.num_blocks)
 
 
+def _chosen_blocks(sizes: Sizes) -> int:
+    return sizes.chosen_blocks * sizes.block_size**2
+
+
 _LORA = ("modules", "rank", "alpha")
+_SMT = ("modules", "block_size", "chosen_blocks", "calibration")
 
 _ALL = (
     Method("zero-shot", "Zero-shot", "zero_shot", (), "none", _none),
@@ -166,6 +171,7 @@ _ALL = (
     Method("pissa", "PiSSA", "pissa", ("modules", "rank"), "adapter", _factors),
     Method("milora", "MiLoRA", "milora", ("modules", "rank"), "adapter", _factors),
     Method("diablo", "DiaBlo", "diablo_blocks", ("modules", "num_blocks"), "adapter", _blocks),
+    Method("smt", "SMT", "smt", _SMT, "adapter", _chosen_blocks),
 )
 
 #: The methods that are implemented, by name.
