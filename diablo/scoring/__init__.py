@@ -50,7 +50,9 @@ def score(spec: Any, suite: Any, generations_path: str | Path, out_path: str | P
         tasks[task] = {"available": available[task]}
         tasks[task] |= _outcomes(results, task_name(task, suite.variant), suite)
         value, stderr, n = (tasks[task][key] for key in ("value", "stderr", "n"))
-        print(f"{task}: acc {value:.4f} ± {math.nan if stderr is None else stderr:.4f} (n = {n} of {available[task]})")
+        print(
+            f"{task}: acc {value:.4f} ± {math.nan if stderr is None else stderr:.4f} (n = {n} of {available[task]})"
+        )
     average = sum(task["value"] for task in tasks.values()) / len(tasks)
     print(f"average of {len(tasks)} tasks: {average:.4f} (n = {len(prompts)})")
 

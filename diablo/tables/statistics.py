@@ -44,6 +44,7 @@ def bootstrap_means(
     drawn = rng.multinomial(outcomes.size, counts / outcomes.size, size=resamples)
     return drawn @ values / outcomes.size
 
+
 def bootstrap_ratios(
     numerators: np.ndarray,
     denominators: np.ndarray,
@@ -96,7 +97,7 @@ def bootstrap_p(draws: np.ndarray) -> float:
     and Hinkley 1997, section 4.2), so that it is never 0.
     """
     smaller = min(np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0))
-    return min(1.0, 2.0 * (smaller + 1) / (len(draws) + 1))
+    return min(1.0, 2.0 * float(smaller + 1) / (len(draws) + 1))
 
 
 def sign_test(differences: np.ndarray) -> float:

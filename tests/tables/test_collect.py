@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from diablo.io import read_json, write_json
 from diablo.tables import load_table
-from diablo.tables.runs import Run, estimate
+from diablo.tables.losses import Losses
+from diablo.tables.runs import Run, measure
+
+
+def run_of(outcomes: dict[str, dict[str, int]], name: str = "r") -> Run:
+    """A run with these outcomes and a loss of one nat for every answer."""
+    losses = {task: dict.fromkeys(ids, (2.0, 2)) for task, ids in outcomes.items()}
+    sizes = {task: len(ids) for task, ids in outcomes.items()}
+    path = Path(f"{name}.json")
+    return Run(name, 0, path, outcomes, sizes, Losses(path, losses), 1e-4, {}, (path,))
+
 
 outcomes_of_a_task = st.lists(st.integers(0, 1), min_size=1, max_size=30)
 
@@ -22,10 +32,10 @@ outcomes_of_a_task = st.lists(st.integers(0, 1), min_size=1, max_size=30)
 def test_average_is_the_unweighted_mean_of_tasks(tasks: list[list[int]]) -> None:
     names = [f"t{i}" for i in range(len(tasks))]
     outcomes = {
-        name: {str(i): float(one) for i, one in enumerate(task)}
+        name: {str(i): one for i, one in enumerate(task)}
         for name, task in zip(names, tasks, strict=True)
     }
-    found = estimate([Run("r", 0, Path("s.json"), outcomes, {})], names, 500, 0)
+    found = measure([run_of(outcomes)], names, 500, 0).estimates
     for name, task in zip(names, tasks, strict=True):
         assert found[name].value == pytest.approx(100 * np.mean(task))
     assert found["avg"].value == pytest.approx(np.mean([100 * np.mean(task) for task in tasks]))
