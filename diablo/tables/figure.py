@@ -126,6 +126,8 @@ def _tasks(table: Table, keys: Sequence[str]) -> Figure:
         ax.set_visible(False)
     for ax, key in zip(grid.flat, keys, strict=False):
         _panel(ax, shown, key)
+        for y, (_, row) in enumerate(shown):
+            _beside(ax, y, sign(row.cells[key]))
         n = table.examples(key)
         ax.set_title(table.columns[key] + (f" (n = {n})" if n else ""))
     for ax in grid[-1]:
@@ -188,16 +190,13 @@ def _note(ax: Axes, y: int, row: Row) -> None:
         ]
         text = ", ".join(" ".join(part.split()) for part in parts if part)
         style = "normal"
-    ax.text(
-        1.015,
-        y,
-        text,
-        transform=blended_transform_factory(ax.transAxes, ax.transData),
-        va="center",
-        fontsize=8,
-        fontstyle=style,
-        color=EDGE if found else SOFT,
-    )
+    _beside(ax, y, text, fontstyle=style, color=EDGE if found else SOFT)
+
+
+def _beside(ax: Axes, y: int, text: str, **style: Any) -> None:
+    """Small text at the right of the axes, level with a bar."""
+    transform = blended_transform_factory(ax.transAxes, ax.transData)
+    ax.text(1.015, y, text, transform=transform, va="center", fontsize=8, **style)
 
 
 def _canvas(table: Table, panels: float) -> Figure:
@@ -214,7 +213,7 @@ def _foot(table: Table) -> list[str]:
     made = f"Decoding: {words.decoding(table.plan['decoding'])}. "
     made += f"Limits: {words.limits(table.plan['limits'])}."
     signs = legend.COMPARED if any(group.compared for group in table.groups) else ""
-    parts = (words.banner(table), made, signs)
+    parts = (words.banner(table), made, legend.seeds(table), signs)
     return [line for part in parts if part for line in textwrap.wrap(part, 160)]
 
 
@@ -241,16 +240,17 @@ def _frame(figure: Figure, table: Table, legend: list[Any], left: float, right: 
 
 def _legend(table: Table, rows: Sequence[Row], reported_for: str) -> list[Any]:
     """One entry for every kind of mark that the figure has."""
-    where = "stand-in" if table.plan["stand_ins"] else "same model"
+    same = ", here (same model)" if table.has_reported else ""
+    here = ", here (stand-in)" if table.plan["stand_ins"] else same
     drawn = [row for row in rows if row.runs]
     methods = {row.plan["method"] for row in drawn if not row.plan["same_as"]}
     entries: list[Any] = []
     if "diablo" in methods:
-        entries.append(Patch(facecolor=DIABLO, edgecolor=SOFT, label=f"DiaBlo, here ({where})"))
+        entries.append(Patch(facecolor=DIABLO, edgecolor=SOFT, label=f"DiaBlo{here}"))
     if methods - {"diablo", *UNRANKED}:
-        entries.append(Patch(facecolor=BASELINE, edgecolor=SOFT, label=f"others, here ({where})"))
+        entries.append(Patch(facecolor=BASELINE, edgecolor=SOFT, label=f"others{here}"))
     if methods & set(UNRANKED):
-        entries.append(Patch(facecolor=END, edgecolor=SOFT, label="full / zero-shot, here"))
+        entries.append(Patch(facecolor=END, edgecolor=SOFT, label=f"full / zero-shot{here}"))
     if any(row.plan["same_as"] for row in drawn):
         label = "same run as above"
         entries.append(Patch(facecolor="white", edgecolor=SOFT, hatch="////", label=label))

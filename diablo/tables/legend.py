@@ -9,7 +9,6 @@ INTERVALS = (
     "unweighted mean of the tasks, resampled within each task."
 )
 WIDTH_ZERO = "An interval of width zero means that all examples came out alike, not that the number is exact."
-SEEDS = "With several seeds a number is their mean ± sample standard deviation."
 MARKS = (
     "Bold is best and underlined second best in a column of a group, as printed; full fine-tuning "
     "and zero-shot are not ranked."
@@ -35,7 +34,7 @@ COMPARED = (
 )
 TESTS = (
     "Tasks: exact McNemar test; with several seeds the exact sign test on each example's difference "
-    "in the number of seeds that answered right, which equals McNemar's for one seed. Average and "
+    "in the share of seeds that answered right, which equals McNemar's for one seed. Average and "
     "answer loss: paired bootstrap, both rows resampled alike within each task, seeds averaged "
     "first. p-values are two-sided; Holm's correction is over the comparisons of one column in one "
     "group. The tests are about the test examples: they do not cover how another seed would have "
@@ -45,16 +44,28 @@ TESTS = (
 
 def reading(table: Table) -> str:
     """How to read the numbers: as many sentences as the table needs."""
-    rows = [row for _, row in table.rows if row.runs]
+    cells = [cell for _, row in table.rows for cell in row.cells.values()]
+    estimates = [cell.estimate for cell in cells if cell.estimate]
     sentences = [
         INTERVALS,
-        WIDTH_ZERO,
-        SEEDS if any(len(row.runs) > 1 for row in rows) else "",
+        WIDTH_ZERO if any(one.low == one.high for one in estimates) else "",
+        seeds(table),
         MARKS,
-        LOSS if rows else "",
+        LOSS if estimates else "",
         COMPARED if any(group.compared for group in table.groups) else "",
     ]
     return " ".join(filter(None, sentences))
+
+
+def seeds(table: Table) -> str:
+    """What a number of several seeds is; empty where every row has one."""
+    counts = sorted({len(row.runs) for _, row in table.rows if len(row.runs) > 1})
+    if not counts:
+        return ""
+    return (
+        f"A row with several seeds ({' or '.join(map(str, counts))}) shows their mean ± sample "
+        "standard deviation."
+    )
 
 
 def head(table: Table, column: str) -> str:

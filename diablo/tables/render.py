@@ -127,12 +127,11 @@ def spread(cell: Cell) -> str:
 
 
 def interval(cell: Cell) -> str:
-    """`[38.1, 44.5]`, with the number of seeds where there are several."""
+    """`[38.1, 44.5]`, over the examples."""
     found = cell.estimate
     if found is None:
         return ""
-    text = f"[{number(found.low, cell.digits)}, {number(found.high, cell.digits)}]"
-    return text if found.seeds == 1 else f"{text}, {found.seeds} seeds"
+    return f"[{number(found.low, cell.digits)}, {number(found.high, cell.digits)}]"
 
 
 def versus(cell: Cell) -> str:

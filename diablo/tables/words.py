@@ -168,8 +168,12 @@ def scientific(value: float) -> str:
 
 def here_remarks(row: Row) -> list[str]:
     """What stands beside the reproduced numbers of a row."""
-    again = [row.status] if row.status != "run" else []
-    return again + (["reference of the comparisons"] if row.is_reference else [])
+    remarks = [
+        row.status if row.status != "run" else "",
+        f"{len(row.runs)} seeds" if len(row.runs) > 1 else "",
+        "reference of the comparisons" if row.is_reference else "",
+    ]
+    return [remark for remark in remarks if remark]
 
 
 def parameters_here(row: Row) -> str:
