@@ -59,6 +59,16 @@ def lora_parameters(widths: list[Width], rank: int) -> int:
     return sum(rank * (m1 + m2) for m1, m2 in widths)
 
 
+def lora_b_parameters(widths: list[Width], rank: int) -> int:
+    """Those of LoRA's B alone: r · m2 a layer."""
+    return sum(rank * m2 for _, m2 in widths)
+
+
+def lori_kept(entries: int) -> int:
+    """How many of all `entries` of LoRI's B train in LoRI-S: 10 %, rounded down (Zhang et al. 2025)."""
+    return entries // 10
+
+
 def matched_rank(paper_ratio: float, widths: list[Width], num_blocks: int) -> int:
     """The rank whose parameter count has `paper_ratio` to that of DiaBlo with `num_blocks`.
 

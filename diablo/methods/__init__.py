@@ -8,7 +8,8 @@ file is imported when its model is built. Such a file has three functions:
     save(model, folder) -> None         the trained model's artifact, into `folder`
     load(base_model, folder) -> model   the artifact merged, as a plain model
 
-The paper's further methods (smt, lora-ga, lori, qlora, loftq) have no entry until they have a file.
+A prepared model on which a mask holds trainable entries at zero says how many: `masked_entries`.
+The paper's further methods (smt, qlora, loftq) have no entry until they have a file.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from diablo.data.protocol import unknown
-from diablo.shapes import Width, diablo_parameters, lora_parameters
+from diablo.shapes import (
+    Width,
+    diablo_parameters,
+    lora_b_parameters,
+    lora_parameters,
+    lori_kept,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -152,6 +159,14 @@ def _factors_and_magnitudes(sizes: Sizes) -> int:
     return _factors(sizes) + sum(m2 for _, m2 in sizes.widths)
 
 
+def _factor_b(sizes: Sizes) -> int:
+    return lora_b_parameters(sizes.widths, sizes.rank)
+
+
+def _sparse_factor_b(sizes: Sizes) -> int:
+    return lori_kept(_factor_b(sizes))
+
+
 def _blocks(sizes: Sizes) -> int:
     return diablo_parameters(sizes.widths, sizes.num_blocks)
 
@@ -165,6 +180,11 @@ _ALL = (
     Method("dora", "DoRA", "dora", _LORA, "adapter", _factors_and_magnitudes),
     Method("pissa", "PiSSA", "pissa", ("modules", "rank"), "adapter", _factors),
     Method("milora", "MiLoRA", "milora", ("modules", "rank"), "adapter", _factors),
+    Method(
+        "lora-ga", "LoRA-GA", "lora_ga", ("modules", "rank", "calibration"), "adapter", _factors
+    ),
+    Method("lori-d", "LoRI-D", "lori", _LORA, "adapter", _factor_b),
+    Method("lori-s", "LoRI-S", "lori", (*_LORA, "mask_adapter"), "adapter", _sparse_factor_b),
     Method("diablo", "DiaBlo", "diablo_blocks", ("modules", "num_blocks"), "adapter", _blocks),
 )
 

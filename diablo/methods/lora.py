@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
 
 from .adapters import load, save, wrap
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
     from . import Gradients
 
-__all__ = ["config", "load", "prepare", "save"]
+__all__ = ["ADAPTER", "config", "load", "lora_layers", "prepare", "save"]
+
+#: PEFT's name for a model's only adapter.
+ADAPTER = "default"
 
 
 def config(spec: Any, **changes: Any) -> LoraConfig:
@@ -38,3 +42,8 @@ def prepare(
 ) -> PeftModel:
     """Add LoRA to the targeted layers."""
     return wrap(model, config(spec), spec)
+
+
+def lora_layers(model: PeftModel) -> list[tuple[str, Any]]:
+    """(name, LoraLayer) of every targeted layer, in the model's order."""
+    return [(name, layer) for name, layer in model.named_modules() if isinstance(layer, LoraLayer)]

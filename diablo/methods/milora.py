@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .adapters import load
-from .svd import prepare_svd, save
+from .shifted import save
+from .svd import prepare_svd
 
 if TYPE_CHECKING:
     from peft import PeftModel

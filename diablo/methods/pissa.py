@@ -1,7 +1,7 @@
 """PiSSA (Meng et al. 2024): LoRA that starts at the largest singular triplets of the weight.
 
 Equal to PEFT's `init_lora_weights="pissa"` (exact SVD, alpha = r), which a test checks; done by
-`svd.py` so that it shares MiLoRA's restart and saving.
+`svd.py` so that it shares its restart and saving with MiLoRA.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .adapters import load
-from .svd import prepare_svd, save
+from .shifted import save
+from .svd import prepare_svd
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -173,8 +173,11 @@ def _without_training(spec: Any, run_folder: Path) -> None:
 
 
 def count(model: nn.Module, trainable: bool = False) -> int:
-    """Parameters of a model, or those that train; tied ones once."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
+    """Parameters of a model, tied ones once, or those that train, less those that a mask holds at zero."""
+    if not trainable:
+        return sum(p.numel() for p in model.parameters())
+    masked = getattr(model, "masked_entries", 0)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad) - masked
 
 
 def _precision(spec: Any, device: str) -> tuple[torch.dtype, str | None]:

@@ -40,8 +40,39 @@ def llama():
     return build
 
 
+@pytest.fixture(scope="session")
+def lori_d(tmp_path_factory):
+    """Builds a finished LoRI-D adapter of a rank for the tiny model: B is random, its shape is LoRA's."""
+    from functools import cache
+
+    @cache
+    def build(rank):
+        import torch
+        from safetensors.torch import save_file
+
+        folder = tmp_path_factory.mktemp(f"lori-d-r{rank}")
+        generator = torch.Generator().manual_seed(3)
+        widths = {
+            "self_attn.q_proj": (48, 48),
+            "self_attn.k_proj": (48, 24),
+            "self_attn.v_proj": (48, 24),
+            "mlp.up_proj": (48, 96),
+            "mlp.down_proj": (96, 48),
+        }
+        tensors = {}
+        for layer in range(2):
+            for name, (m1, m2) in widths.items():
+                key = f"base_model.model.model.layers.{layer}.{name}.lora_"
+                tensors[key + "A.weight"] = torch.randn(rank, m1, generator=generator) / 7
+                tensors[key + "B.weight"] = torch.randn(m2, rank, generator=generator) / 7
+        save_file(tensors, folder / "adapter_model.safetensors")
+        return folder
+
+    return build
+
+
 @pytest.fixture
-def spec():
+def spec(lori_d):
     """Builds a run's settings; the keywords change single ones."""
 
     def build(method, **changes):
@@ -61,8 +92,10 @@ def spec():
         }
         if method in ("full", "zero-shot"):
             settings["modules"] = []
-        if method in ("pissa", "milora"):
+        if method in ("pissa", "milora", "lora-ga"):
             settings["alpha"] = None
+        if method == "lori-s":
+            settings["mask_adapter"] = str(lori_d(4))
         return SimpleNamespace(**{**settings, **changes})
 
     return build
@@ -80,4 +113,5 @@ def gradients():
         batch = tokens[:examples]
         model(input_ids=batch, labels=batch).loss.backward()
 
+    add.tokens = tokens
     return add

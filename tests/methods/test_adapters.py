@@ -37,6 +37,14 @@ def test_starts_at_the_base_model(name, llama, spec, gradients):
     torch.testing.assert_close(logits(model), logits(llama()), atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["pissa", "milora", "lora-ga"])
+def test_what_starts_off_zero_is_taken_out_of_the_frozen_weight(name, llama, spec, gradients):
+    model = METHODS[name].prepare(llama(), spec(name), gradients=gradients)
+    assert (logits(model) - logits(llama())).abs().max() < 1e-5
+    with model.disable_adapter():
+        assert (logits(model) - logits(llama())).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_saved_is_what_was_trained(name, llama, spec, tmp_path, gradients):
     method = METHODS[name]

@@ -21,13 +21,15 @@ def test_unknown_method_names_the_nearest():
         get_method("mi-lora")
 
 
-@pytest.mark.parametrize("name", ["smt", "lora-ga", "lori", "qlora", "loftq"])
+@pytest.mark.parametrize("name", ["smt", "lori", "qlora", "loftq"])
 def test_methods_to_come_are_not_registered(name):
     assert name not in METHODS
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_counted_parameters_are_the_models(name, llama, spec, shapes, gradients):
+    from diablo.training.finetune import count
+
     model = llama()
     assert sum(p.numel() for p in model.parameters()) == shapes.base_parameters
     settings = spec(name)
@@ -40,7 +42,41 @@ def test_counted_parameters_are_the_models(name, llama, spec, shapes, gradients)
         base_parameters=shapes.base_parameters,
     )
     model = METHODS[name].prepare(model, settings, gradients=gradients)
-    assert counted == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert counted == count(model, trainable=True)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "zero-shot"])
+def test_counted_parameters_are_those_a_step_moves(name, llama, spec, gradients):
+    from torch.optim import SGD
+
+    from diablo.training.finetune import count
+
+    model = METHODS[name].prepare(llama(), spec(name), gradients=gradients)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    gradients(model, 8)
+    # LoRA's gradient of A is zero until B has moved.
+    for _ in range(2):
+        SGD([p for p in model.parameters() if p.requires_grad], lr=0.5).step()
+        gradients(model, 8)
+    moved = [(key, (value != before[key]).sum()) for key, value in model.state_dict().items()]
+    # The head is tied to the embedding, and its entry is the same tensor.
+    assert sum(n for key, n in moved if "lm_head" not in key) <= count(model, trainable=True)
+    assert sum(n for key, n in moved if "lm_head" not in key) > 0.9 * count(model, trainable=True)
+
+
+def test_doras_magnitudes_are_counted(shapes):
+    widths = shapes.widths(["q_proj", "k_proj"])
+    lora, dora = (METHODS[name].parameters(widths, rank=4) for name in ("lora", "dora"))
+    assert dora - lora == 2 * (48 + 24)  # one per output of each layer
+
+
+@pytest.mark.parametrize("rank", [1, 7, 32])
+def test_lori_d_is_half_of_lora_on_square_layers(rank):
+    square, wide = [(64, 64)] * 3, [(64, 64), (64, 96)]
+    counts = {n: METHODS[n].parameters(square, rank=rank) for n in ("lora", "lori-d", "lori-s")}
+    assert 2 * counts["lori-d"] == counts["lora"] == rank * 6 * 64
+    assert counts["lori-s"] == counts["lori-d"] // 10
+    assert METHODS["lori-d"].parameters(wide, rank=rank) == rank * (64 + 96)
 
 
 @pytest.mark.parametrize("num_blocks", [5, 7, 40])

@@ -7,7 +7,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from diablo.methods import METHODS
-from diablo.methods.svd import CACHE, singular_factors
+from diablo.methods.shifted import CACHE
+from diablo.methods.svd import singular_factors
 
 Q_PROJ = "base_model.model.model.layers.0.self_attn.q_proj"
 
