@@ -9,7 +9,7 @@ file is imported when its model is built. Such a file has three functions:
     load(base_model, folder) -> model   the artifact merged, as a plain model
 
 A prepared model on which a mask holds trainable entries at zero says how many: `masked_entries`.
-The paper's further methods (smt, qlora, loftq) have no entry until they have a file.
+The paper's further methods (qlora, loftq) have no entry until they have a file.
 """
 
 from __future__ import annotations
@@ -171,7 +171,12 @@ def _blocks(sizes: Sizes) -> int:
     return diablo_parameters(sizes.widths, sizes.num_blocks)
 
 
+def _chosen_blocks(sizes: Sizes) -> int:
+    return sizes.chosen_blocks * sizes.block_size**2
+
+
 _LORA = ("modules", "rank", "alpha")
+_SMT = ("modules", "block_size", "chosen_blocks", "calibration")
 
 _ALL = (
     Method("zero-shot", "Zero-shot", "zero_shot", (), "none", _none),
@@ -186,6 +191,7 @@ _ALL = (
     Method("lori-d", "LoRI-D", "lori", _LORA, "adapter", _factor_b),
     Method("lori-s", "LoRI-S", "lori", (*_LORA, "mask_adapter"), "adapter", _sparse_factor_b),
     Method("diablo", "DiaBlo", "diablo_blocks", ("modules", "num_blocks"), "adapter", _blocks),
+    Method("smt", "SMT", "smt", _SMT, "adapter", _chosen_blocks),
 )
 
 #: The methods that are implemented, by name.

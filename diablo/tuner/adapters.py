@@ -6,9 +6,11 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from .chosen import chosen_layout
 from .config import DiabloConfig
 from .held import HeldWeight
-from .ops import BlockLayout, block_layout
+from .layout import Layout
+from .ops import block_layout
 from .refresh import Scope
 from .support import features, inplace_obstacle
 
@@ -18,17 +20,17 @@ _INIT_STD = 0.02  # of init_weights=False; the size of a pretrained weight's own
 class DiabloLayer(BaseTunerLayer):
     """The adapters of one layer, by name: parameters, settings and how they are made.
 
-    ``diablo_blocks[adapter]`` has the shape ``(N, d1, d2)``.
+    ``diablo_blocks[adapter]`` has the shape ``(N, d1, d2)``; ``layouts[adapter]`` says where they lie.
     """
 
     adapter_layer_names = ("diablo_blocks",)
-    other_param_names = ("num_blocks", "implementation", "diablo_dropout")
+    other_param_names = ("layouts", "implementation", "diablo_dropout")
 
     def __init__(self, base_layer: nn.Module, name: str) -> None:
         self.base_layer = base_layer
         self.module_name = name
         self.in_features, self.out_features = features(base_layer)
-        self.num_blocks: dict[str, int] = {}
+        self.layouts: dict[str, Layout] = {}
         self.implementation: dict[str, str] = {}
         self.diablo_blocks = nn.ParameterDict({})
         self.diablo_dropout = nn.ModuleDict({})
@@ -38,20 +40,25 @@ class DiabloLayer(BaseTunerLayer):
         self._scope = Scope()
         self._settled: tuple[tuple[str, ...], tuple[str, ...]] | None = None
 
-    def layout(self, adapter: str) -> BlockLayout:
-        return block_layout(self.in_features, self.out_features, self.num_blocks[adapter])
+    @property
+    def num_blocks(self) -> dict[str, int]:
+        """Each adapter's number of blocks in this layer."""
+        return {name: layout.shape[0] for name, layout in self.layouts.items()}
 
     def update_layer(
         self, adapter_name: str, num_blocks: int, config: DiabloConfig, tied: bool = False
     ) -> None:
         """Add an adapter.
 
+        Args:
+            num_blocks: N, for diagonal blocks; unused where ``config.block_positions`` is given.
+
         Raises:
-            ValueError: N does not suit the layer's widths, or ``implementation="inplace"`` does not
-                suit the layer. Either names the layer and says what to do.
+            ValueError: N or the chosen blocks do not suit the layer's widths, or
+                ``implementation="inplace"`` does not suit the layer. Either names the layer and says what to do.
         """
         try:
-            layout = block_layout(self.in_features, self.out_features, num_blocks)
+            layout = self._new_layout(num_blocks, config)
         except ValueError as error:
             raise ValueError(f"{self.module_name}: {error}") from None
         obstacle = inplace_obstacle(self.get_base_layer(), tied)
@@ -62,7 +69,7 @@ class DiabloLayer(BaseTunerLayer):
                 "leave the module out with exclude_modules."
             )
         inplace = config.implementation != "adapter" and not obstacle and config.dropout == 0
-        self.num_blocks[adapter_name] = num_blocks
+        self.layouts[adapter_name] = layout
         self.implementation[adapter_name] = "inplace" if inplace else "adapter"
         if config.dropout > 0:
             self.diablo_dropout[adapter_name] = nn.Dropout(config.dropout)
@@ -72,6 +79,12 @@ class DiabloLayer(BaseTunerLayer):
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
+    def _new_layout(self, num_blocks: int, config: DiabloConfig) -> Layout:
+        widths = self.in_features, self.out_features
+        if config.block_positions is None or config.block_size is None:
+            return block_layout(*widths, num_blocks)
+        return chosen_layout(*widths, config.block_size, config.block_positions[self.module_name])
+
     def get_delta_weight(self, adapter: str) -> Tensor:
         """D as a dense matrix in the orientation of a torch weight, ``(m2, m1)``, in the blocks' type.
 
@@ -80,10 +93,9 @@ class DiabloLayer(BaseTunerLayer):
         """
         if adapter not in self.diablo_blocks:
             raise ValueError(f"{self.module_name} has no adapter {adapter!r}.")
-        blocks, layout = self.diablo_blocks[adapter].detach(), self.layout(adapter)
+        blocks = self.diablo_blocks[adapter].detach()
         delta = blocks.new_zeros(self.out_features, self.in_features)
-        for view, block in zip(layout.weight_views(delta), layout.block_views(blocks), strict=True):
-            view.copy_(block)
+        self.layouts[adapter].write_(delta, blocks)
         return delta
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:

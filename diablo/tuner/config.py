@@ -13,9 +13,36 @@ IMPLEMENTATIONS = ("auto", "inplace", "adapter")
 BIASES = ("none", "all", "diablo_only")
 
 
-def _check_num_blocks(value: Any, where: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _check_positive(value: Any, where: str) -> None:
+    if not _is_whole(value, 1):
         raise ValueError(f"{where} must be a whole number of at least 1, but it is {value!r}.")
+
+
+def _check_positions(positions: Any) -> None:
+    if not isinstance(positions, dict) or not positions:
+        raise ValueError(
+            "block_positions must map the name of each module with chosen blocks to their positions, "
+            f"but it is {positions!r}."
+        )
+    for module, chosen in positions.items():
+        where = f"block_positions[{module!r}]"
+        if not isinstance(chosen, list | tuple) or not chosen:
+            raise ValueError(f"{where} must be a list of at least one position, not {chosen!r}.")
+        seen = set()
+        for position in chosen:
+            pair = isinstance(position, list | tuple) and len(position) == 2
+            if not pair or not all(_is_whole(index, 0) for index in position):
+                raise ValueError(
+                    f"{where} must hold [input block, output block], two whole numbers of at least 0, "
+                    f"but one is {position!r}."
+                )
+            if tuple(position) in seen:
+                raise ValueError(f"{where} has {list(position)} twice.")
+            seen.add(tuple(position))
 
 
 @dataclass
@@ -26,9 +53,13 @@ class DiabloConfig(PeftConfig):
     blocks of shape ``(d1, d2) = (ceil(m1 / N), ceil(m2 / N))``, trainable from zero. N is kept also
     where it divides neither width; what sticks out of the matrix is padding without effect.
 
+    With ``block_positions`` the blocks are squares at chosen places instead, as Sparse Matrix Tuning
+    has them, and ``num_blocks`` has no meaning. Only modules with positions get an adapter.
+
     Raises:
-        ValueError: a number of blocks below 1, a dropout outside [0, 1), an unknown
-            ``implementation`` or ``bias``, ``implementation="inplace"`` with a dropout, or
+        ValueError: a number of blocks below 1, ``block_size`` and ``block_positions`` not both given,
+            positions that are no pairs of whole numbers or not distinct, a dropout outside [0, 1), an
+            unknown ``implementation`` or ``bias``, ``implementation="inplace"`` with a dropout, or
             ``layers_to_transform`` / ``layers_pattern`` beside a ``target_modules`` that is a string.
     """
 
@@ -91,11 +122,28 @@ class DiabloConfig(PeftConfig):
             "help": "Layer name or regular expression -> its own number of blocks, first match wins."
         },
     )
+    block_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Edge of a chosen block; it must divide both widths of every layer that has one."
+        },
+    )
+    block_positions: dict[str, list[list[int]]] | None = field(
+        default=None,
+        metadata={
+            "help": (
+                "Full module name -> the [input block, output block] of each of its chosen blocks, "
+                "counted from 0. The names are target_modules too unless those are given."
+            )
+        },
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = extend_peft_type()
         self.num_blocks_pattern = self.num_blocks_pattern or {}
+        if self.target_modules is None and isinstance(self.block_positions, dict):
+            self.target_modules = list(self.block_positions)
         # JSON knows no sets; PEFT matches names against sets.
         if isinstance(self.target_modules, list):
             self.target_modules = set(self.target_modules)  # type: ignore[assignment]
@@ -104,9 +152,22 @@ class DiabloConfig(PeftConfig):
         self._check()
 
     def _check(self) -> None:
-        _check_num_blocks(self.num_blocks, "num_blocks")
+        _check_positive(self.num_blocks, "num_blocks")
         for pattern, value in (self.num_blocks_pattern or {}).items():
-            _check_num_blocks(value, f"num_blocks_pattern[{pattern!r}]")
+            _check_positive(value, f"num_blocks_pattern[{pattern!r}]")
+        if (self.block_size is None) != (self.block_positions is None):
+            raise ValueError(
+                "block_size and block_positions need each other, but they are "
+                f"{self.block_size!r} and {self.block_positions!r}."
+            )
+        if self.block_positions is not None:
+            _check_positive(self.block_size, "block_size")
+            _check_positions(self.block_positions)
+            if self.num_blocks_pattern:
+                raise ValueError(
+                    f"num_blocks_pattern={self.num_blocks_pattern!r} is for diagonal blocks; drop it, or "
+                    "block_size and block_positions."
+                )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), but it is {self.dropout}.")
         if self.implementation not in IMPLEMENTATIONS:

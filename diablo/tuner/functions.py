@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .ops import BlockLayout, add_block_product_, block_grad, block_input_grad, pairs_product
+from .layout import Layout
+from .ops import pairs_product
 
 if TYPE_CHECKING:
     from .layer import DiabloLinear
@@ -22,12 +23,12 @@ class AddBlockProduct(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, out: Tensor, x: Tensor, blocks: Tensor, layout: BlockLayout) -> Tensor:
+    def forward(ctx: Any, out: Tensor, x: Tensor, blocks: Tensor, layout: Layout) -> Tensor:
         ctx.mark_dirty(out)
         ctx.save_for_backward(x, blocks)
         ctx.layout = layout
         flat = out.view(-1, layout.out_features)
-        add_block_product_(flat, x.reshape(-1, layout.in_features), blocks.to(out.dtype), layout)
+        layout.add_product_(flat, x.reshape(-1, layout.in_features), blocks.to(out.dtype))
         return out
 
     @staticmethod
@@ -38,10 +39,10 @@ class AddBlockProduct(torch.autograd.Function):
         grad_x = grad_blocks = None
         flat = grad.reshape(-1, layout.out_features)
         if ctx.needs_input_grad[1]:
-            grad_x = block_input_grad(flat, blocks.to(grad.dtype), layout).view(x.shape)
+            grad_x = layout.input_grad(flat, blocks.to(grad.dtype)).view(x.shape)
         if ctx.needs_input_grad[2]:
             flat_x = x.reshape(-1, layout.in_features)
-            grad_blocks = block_grad(flat_x, flat, layout, blocks.dtype)
+            grad_blocks = layout.block_grad(flat_x, flat, blocks.dtype)
         return grad, grad_x, grad_blocks, None
 
 
@@ -70,7 +71,7 @@ class HeldLinear(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, *blocks)
         ctx.layer, ctx.names = layer, names
-        ctx.layouts = [layer.layout(name) for name in names]
+        ctx.layouts = [layer.layouts[name] for name in names]
         bias = None if bias is None else bias.to(x.dtype)
         return F.linear(x, weight.to(x.dtype), bias)
 
@@ -86,7 +87,7 @@ class HeldLinear(torch.autograd.Function):
             grad_bias = flat.sum(0)
         flat_x = x.reshape(-1, x.shape[-1])
         grads = [
-            block_grad(flat_x, flat, layout, block.dtype) if needed else None
+            layout.block_grad(flat_x, flat, block.dtype) if needed else None
             for layout, block, needed in zip(
                 ctx.layouts, blocks, ctx.needs_input_grad[5:], strict=True
             )
@@ -95,7 +96,8 @@ class HeldLinear(torch.autograd.Function):
 
 
 class TracedHeldLinear(torch.autograd.Function):
-    """:class:`HeldLinear` for ``torch.compile``: one adapter, no cut block, nothing but tensors.
+    """:class:`HeldLinear` for ``torch.compile``: one adapter of diagonal blocks, none cut, nothing but
+    tensors.
 
     Inputs: x ``(..., m1)``, weight ``(m2, m1)`` that holds ``W0 + D``, bias or None, blocks
     ``(N, d1, d2)``. The weight is saved as any other would be, so it must still hold the same sum in the

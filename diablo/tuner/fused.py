@@ -1,7 +1,7 @@
 """The block write of all layers as one Triton kernel (NVIDIA and AMD GPUs).
 
-Views of diagonal blocks are strided, and PyTorch's foreach functions fall back to one launch per
-tensor for those. 224 launches a step are a fifth of the step of a small model.
+Views of blocks are strided, and PyTorch's foreach functions fall back to one launch per tensor for
+those. 224 launches a step are a fifth of the step of a small model; chosen blocks would need one each.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .ops import BlockLayout
+from .layout import Layout
 
 TILE = 64
 _TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 
 #: weight (m2, m1), copy of W0's blocks (N, d1, d2) contiguous, D (N, d1, d2) contiguous, layout
-Operands = tuple[Tensor, Tensor, Tensor, BlockLayout]
+Operands = tuple[Tensor, Tensor, Tensor, Layout]
 
 
 @triton.jit
-def _kernel(table, owner, WEIGHT: tl.constexpr, BLOCKS: tl.constexpr, TILE: tl.constexpr):
-    # One program writes one tile of one block: W[n d2 + j, n d1 + i] = W0 + D[n, i, j].
+def _kernel(table, owner, origins, WEIGHT: tl.constexpr, BLOCKS: tl.constexpr, TILE: tl.constexpr):
+    # One program writes one tile of one block: W[row + j, column + i] = W0 + D[n, i, j], where the block
+    # begins at (row, column) of the torch weight, origins[n] elements after its first.
     layer = tl.load(owner + tl.program_id(0)).to(tl.int64)
-    row = table + layer * 7
+    row = table + layer * 8
     weight = tl.load(row).to(tl.pointer_type(WEIGHT))
     backup = tl.load(row + 1).to(tl.pointer_type(WEIGHT))
     blocks = tl.load(row + 2).to(tl.pointer_type(BLOCKS))
@@ -34,6 +35,7 @@ def _kernel(table, owner, WEIGHT: tl.constexpr, BLOCKS: tl.constexpr, TILE: tl.c
     d2 = tl.load(row + 4)
     stride = tl.load(row + 5)
     local = tl.program_id(0) - tl.load(row + 6)
+    first_block = tl.load(row + 7)
     across = (d2 + TILE - 1) // TILE
     down = (d1 + TILE - 1) // TILE
     block = local // (across * down)
@@ -43,7 +45,7 @@ def _kernel(table, owner, WEIGHT: tl.constexpr, BLOCKS: tl.constexpr, TILE: tl.c
     source = (block * d1 + i) * d2 + j
     total = tl.load(backup + source, mask=inside).to(tl.float32)
     total += tl.load(blocks + source, mask=inside).to(tl.float32)
-    target = weight + (block * d2 + j) * stride + block * d1 + i
+    target = weight + tl.load(origins + first_block + block) + j * stride + i
     tl.store(target, total.to(WEIGHT), mask=inside)
 
 
@@ -53,6 +55,7 @@ class _Group:
 
     table: Tensor
     owner: Tensor
+    origins: Tensor
     weight_type: torch.dtype
     block_type: torch.dtype
 
@@ -61,12 +64,12 @@ class FusedWrite:
     """Writes W0 + D into the weights of many layers; keeps the tables of where they are."""
 
     def __init__(self) -> None:
-        self._known: list[tuple[int, int, int]] = []
+        self._known: list[tuple[int, int, int, Layout]] = []
         self._groups: list[_Group] = []
 
     def write(self, layers: list[Operands]) -> None:
         """Write the blocks of every layer; tensors of float32, float16 or bfloat16 on a GPU."""
-        where = [(w.data_ptr(), b.data_ptr(), d.data_ptr()) for w, b, d, _ in layers]
+        where = [(w.data_ptr(), b.data_ptr(), d.data_ptr(), lay) for w, b, d, lay in layers]
         if where != self._known:
             self._groups = _groups(layers)
             self._known = where
@@ -75,6 +78,7 @@ class FusedWrite:
                 _kernel[(len(group.owner),)](
                     group.table,
                     group.owner,
+                    group.origins,
                     WEIGHT=_TYPES[group.weight_type],
                     BLOCKS=_TYPES[group.block_type],
                     TILE=TILE,
@@ -92,12 +96,14 @@ def _groups(layers: list[Operands]) -> list[_Group]:
 def _group(
     device: torch.device, weight_type: torch.dtype, block_type: torch.dtype, members: list[Operands]
 ) -> _Group:
-    rows, owners, first = [], [], 0
+    rows, owners, origins, first = [], [], [], 0
     for index, (weight, backup, blocks, layout) in enumerate(members):
         pointers = [tensor.data_ptr() for tensor in (weight, backup, blocks)]
-        rows.append([*pointers, layout.d1, layout.d2, weight.stride(0), first])
-        tiles = layout.num_blocks * -(-layout.d1 // TILE) * -(-layout.d2 // TILE)
+        num_blocks, d1, d2 = layout.shape
+        rows.append([*pointers, d1, d2, weight.stride(0), first, len(origins)])
+        tiles = num_blocks * -(-d1 // TILE) * -(-d2 // TILE)
         owners.append(torch.full((tiles,), index, dtype=torch.int32))
+        origins += layout.origins(weight)
         first += tiles
-    table = torch.tensor(rows, dtype=torch.int64, device=device)
-    return _Group(table, torch.cat(owners).to(device), weight_type, block_type)
+    table, places = (torch.tensor(v, dtype=torch.int64, device=device) for v in (rows, origins))
+    return _Group(table, torch.cat(owners).to(device), places, weight_type, block_type)

@@ -1,4 +1,4 @@
-"""What a base layer's weight holds: W0, or W0 + D in its diagonal blocks.
+"""What a base layer's weight holds: W0, or W0 + D in the blocks of D.
 
 Both merging and the `inplace` form write into the frozen weight. This class owns those writes and the
 backup that undoes them bit for bit. It knows nothing of PEFT.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .ops import BlockLayout
+from .layout import Layout
 
 
 class HeldWeight:
@@ -24,13 +24,13 @@ class HeldWeight:
 
     def __init__(self) -> None:
         self.names: tuple[str, ...] = ()
-        self._backup: list[tuple[BlockLayout, list[Tensor]]] = []
+        self._backup: list[tuple[Layout, Tensor]] = []
 
     def write(
         self,
         weight: Tensor,
         names: tuple[str, ...],
-        layouts: Sequence[BlockLayout],
+        layouts: Sequence[Layout],
         blocks: Sequence[Tensor],
     ) -> None:
         """Make the weight hold W0 plus the blocks ``(N, d1, d2)`` of every adapter in ``names``.
@@ -43,24 +43,17 @@ class HeldWeight:
             data = weight.data
             if names != self.names:
                 self.restore(weight)
-                self._backup = [
-                    (lay, [_copy(view) for view in lay.weight_views(data)]) for lay in layouts
-                ]
+                self._backup = [(layout, layout.read(data)) for layout in layouts]
                 self.names = names
             elif len(names) > 1:
                 self._copy_backup(data)
             for index, (layout, block) in enumerate(zip(layouts, blocks, strict=True)):
-                views = zip(
-                    layout.weight_views(data), layout.block_views(block.detach()), strict=True
-                )
-                for part, (view, block_view) in enumerate(views):
-                    source = self._backup[0][1][part].to(view.device) if index == 0 else view
-                    # In one kernel: sum in the wider of the two types, round once to the weight's.
-                    torch.add(source, block_view, out=view)
+                source = self._backup[0][1].to(data.device) if index == 0 else None
+                layout.write_sum_(data, source, block.detach())
 
     def backup(self) -> Tensor:
-        """W0's own whole blocks ``(full, d1, d2)`` under the first adapter's, contiguous."""
-        return self._backup[0][1][0]
+        """W0's own blocks ``(N, d1, d2)`` under the first adapter's, contiguous."""
+        return self._backup[0][1]
 
     def restore(self, weight: Tensor) -> None:
         """Put W0 back, bit for bit, and drop the copy of its blocks."""
@@ -72,20 +65,14 @@ class HeldWeight:
 
     def finite(self, weight: Tensor) -> bool:
         """Whether every block that the weight holds is finite."""
-        data = weight.data
-        views = [view for layout, _ in self._backup for view in layout.weight_views(data)]
-        return all(bool(torch.isfinite(view).all()) for view in views)
+        blocks = [layout.read(weight.data) for layout, _ in self._backup]
+        return all(bool(torch.isfinite(part).all()) for part in blocks)
 
     def apply(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Follow ``nn.Module._apply`` (``to``, ``half``, ``cuda``) with the copy of W0's blocks."""
         with torch.no_grad():
-            self._backup = [(lay, [fn(part) for part in parts]) for lay, parts in self._backup]
+            self._backup = [(layout, fn(blocks)) for layout, blocks in self._backup]
 
     def _copy_backup(self, data: Tensor) -> None:
-        for layout, parts in self._backup:
-            for view, part in zip(layout.weight_views(data), parts, strict=True):
-                view.copy_(part)
-
-
-def _copy(view: Tensor) -> Tensor:
-    return view.clone(memory_format=torch.contiguous_format)
+        for layout, blocks in self._backup:
+            layout.write_(data, blocks)

@@ -1,4 +1,4 @@
-"""The layer: a linear layer with the diagonal blocks of one or more adapters."""
+"""The layer: a linear layer with the blocks of one or more adapters."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .adapters import DiabloLayer
 from .config import DiabloConfig
 from .functions import AddBlockProduct, HeldLinear, TracedHeldLinear
+from .layout import Layout
 from .ops import BlockLayout, block_product
 from .refresh import Refresh
 from .support import merge_quantised, writable, wrong_shape
@@ -27,7 +28,7 @@ class DiabloLinear(nn.Module, DiabloLayer):
     When is the weight up to date? PyTorch cannot tell that D has changed: fused AdamW, ``.data`` and
     flattened views update a parameter without advancing its version. So nothing is detected. At the start
     of every forward pass of the model, ``W0 + D`` is written into the blocks of all its `inplace` layers,
-    from D as it is then (:mod:`~diablo.tuner.refresh`): 1/N of the weights is touched, in one kernel on a
+    from D as it is then (:mod:`~diablo.tuner.refresh`): only their blocks are touched, in one kernel on a
     GPU, and it is exact whatever changed D, and however. A layer that is called outside of its model's
     forward pass writes its own weight first. The backward pass needs what the forward pass wrote, which
     stays there until another forward pass writes or someone asks for W0.
@@ -92,7 +93,7 @@ class DiabloLinear(nn.Module, DiabloLayer):
         return held, tuple(name for name in names if name not in held)
 
     def _present(self, names: Sequence[str]) -> tuple[str, ...]:
-        return tuple(name for name in names if name in self.num_blocks)
+        return tuple(name for name in names if name in self.layouts)
 
     def _may_hold(self) -> bool:
         """Whether the base layer's own call may be replaced by the bare product, at this moment.
@@ -118,7 +119,7 @@ class DiabloLinear(nn.Module, DiabloLayer):
         elif x.dtype != weight.dtype:
             return base(x)  # raises PyTorch's own error about the two types
         if torch.compiler.is_compiling():
-            if self.holds_simply(names):
+            if self.holds_simply(names) and isinstance(self.layouts[names[0]], BlockLayout):
                 return TracedHeldLinear.apply(x, weight, bias, blocks[0])
             return self._untraced(x, weight, bias, self, names, *blocks)
         return HeldLinear.apply(x, weight, bias, self, names, *blocks)
@@ -137,7 +138,7 @@ class DiabloLinear(nn.Module, DiabloLayer):
         self.hold(names)
 
     def _add_product(self, out: Tensor, x: Tensor, name: str) -> Tensor:
-        blocks, layout = self.diablo_blocks[name], self.layout(name)
+        blocks, layout = self.diablo_blocks[name], self.layouts[name]
         if name in self.diablo_dropout:
             x = self.diablo_dropout[name](x)
         x = x.to(out.dtype)
@@ -158,20 +159,20 @@ class DiabloLinear(nn.Module, DiabloLayer):
         """Whether the weight holds one adapter, none of whose blocks sticks out, and holds it already."""
         if len(names) != 1 or names != self._held.names:
             return False
-        return self.layout(names[0]).covers_parameter
+        return self.layouts[names[0]].covers_parameter
 
-    def write_operands(self) -> tuple[Tensor, Tensor, Tensor, BlockLayout]:
+    def write_operands(self) -> tuple[Tensor, Tensor, Tensor, Layout]:
         """What a write of a layer that :meth:`holds_simply` reads: weight, W0's blocks, D, layout."""
         name = self._held.names[0]
         blocks = self.diablo_blocks[name].detach().contiguous()
-        return self._base_weight.data, self._held.backup(), blocks, self.layout(name)
+        return self._base_weight.data, self._held.backup(), blocks, self.layouts[name]
 
     def hold(self, names: tuple[str, ...], blocks: Sequence[Tensor] | None = None) -> None:
         """Make the weight hold W0 plus the blocks of ``names``, as they are now or as given."""
         if not names:
             return self._restore()
         blocks = [self.diablo_blocks[name] for name in names] if blocks is None else blocks
-        layouts = [self.layout(name) for name in names]
+        layouts = [self.layouts[name] for name in names]
         self._held.write(self._base_weight, names, layouts, blocks)
 
     def _restore(self) -> None:

@@ -34,8 +34,9 @@ class DiabloModel(BaseTuner):
     """A model with DiaBlo adapters (section 3.1 of the paper). Made by ``get_peft_model``.
 
     Raises:
-        ValueError: no module matched, a matched module is not a linear layer, or the number of blocks
-            or the implementation does not suit one of them. The message names the module.
+        ValueError: no module matched, a matched module is not a linear layer, the number or positions
+            of blocks or the implementation do not suit one of them, or ``block_positions`` names a
+            module that is not there or not targeted. The message names the module.
     """
 
     prefix: str = "diablo_"
@@ -82,12 +83,32 @@ class DiabloModel(BaseTuner):
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
 
+    @staticmethod
+    def _check_target_module_exists(peft_config: Any, key: str) -> Any:
+        chosen = peft_config.block_positions
+        # The result says how a name matched, which PEFT asks for.
+        return (chosen is None or key in chosen) and BaseTuner._check_target_module_exists(
+            peft_config, key
+        )
+
     def inject_adapter(
         self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any
     ) -> None:
+        config = cast(DiabloConfig, self.peft_config[adapter_name])
+        chosen = config.block_positions or {}
+        present = {name for name, _ in model.named_modules()}
+        if absent := [name for name in chosen if name not in present]:
+            raise ValueError(
+                f"block_positions names {absent}, which this model does not have; give full names as "
+                "named_modules() of the base model has them."
+            )
         super().inject_adapter(model, adapter_name, *args, **kwargs)
-        patterns = cast(DiabloConfig, self.peft_config[adapter_name]).num_blocks_pattern or {}
-        names = self.targeted_module_names
+        if skipped := [name for name in chosen if not _has_adapter(model, name, adapter_name)]:
+            raise ValueError(
+                f"block_positions names {skipped}, which target_modules and the settings beside it "
+                "leave out; make them agree."
+            )
+        patterns, names = config.num_blocks_pattern or {}, self.targeted_module_names
         unused = [p for p in patterns if not any(_matches(p, name) for name in names)]
         if unused:
             warnings.warn(f"num_blocks_pattern matches no target module: {unused}.", stacklevel=2)
@@ -111,6 +132,11 @@ class DiabloModel(BaseTuner):
                 f"{kwargs['adapter_names']!r}. Call set_adapter and run one batch per adapter."
             )
         yield
+
+
+def _has_adapter(model: nn.Module, name: str, adapter_name: str) -> bool:
+    layer = model.get_submodule(name)
+    return isinstance(layer, DiabloLinear) and adapter_name in layer.layouts
 
 
 def _matches(pattern: str, key: str) -> bool:

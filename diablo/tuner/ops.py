@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .layout import Layout
+
 
 @dataclass(frozen=True)
-class BlockLayout:
+class BlockLayout(Layout):
     """Where the N blocks of an ``m1`` by ``m2`` matrix lie. Made by :func:`block_layout`."""
 
     in_features: int
@@ -42,7 +44,6 @@ class BlockLayout:
 
     @property
     def covers_parameter(self) -> bool:
-        """No entry of the parameter is padding."""
         return self.full == self.num_blocks
 
     @property
@@ -74,7 +75,6 @@ class BlockLayout:
         return views
 
     def weight_views(self, weight: Tensor) -> list[Tensor]:
-        """The blocks of a torch weight ``(m2, m1)``, shaped like :meth:`block_views`, as views."""
         row, column = weight.stride()
         step = self.d2 * row + self.d1 * column
         views = [weight.as_strided((self.full, self.d1, self.d2), (step, column, row))]
@@ -83,6 +83,47 @@ class BlockLayout:
             edge = weight[rows : rows + self.edge_out, columns : columns + self.edge_in]
             views.append(edge.t().unsqueeze(0))
         return views
+
+    def origins(self, weight: Tensor) -> list[int]:
+        row, column = weight.stride()
+        return [n * (self.d2 * row + self.d1 * column) for n in range(self.num_blocks)]
+
+    def add_product_(self, out: Tensor, x: Tensor, blocks: Tensor) -> None:
+        views = zip(
+            self.output_views(out), self.input_views(x), self.block_views(blocks), strict=True
+        )
+        for out_view, x_view, block_view in views:
+            out_view.baddbmm_(x_view, block_view)
+
+    def product(self, x: Tensor, blocks: Tensor) -> Tensor:
+        views = zip(self.input_views(x), self.block_views(blocks), strict=True)
+        parts = [torch.bmm(xv, bv).transpose(0, 1).flatten(1) for xv, bv in views]
+        product = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        return F.pad(product, (0, self.out_features - product.shape[1]))
+
+    def input_grad(self, grad: Tensor, blocks: Tensor) -> Tensor:
+        shape = (grad.shape[0], self.in_features)
+        result = grad.new_empty(shape) if self.covers_input else grad.new_zeros(shape)
+        views = zip(
+            self.input_views(result),
+            self.output_views(grad),
+            self.block_views(blocks),
+            strict=True,
+        )
+        for result_view, grad_view, block_view in views:
+            result_view.baddbmm_(grad_view, block_view.transpose(1, 2), beta=0)
+        return result
+
+    def block_grad(self, x: Tensor, grad: Tensor, dtype: torch.dtype) -> Tensor:
+        """As for every layout (here it is equation 2 of the paper)."""
+        views = zip(self.input_views(x), self.output_views(grad), strict=True)
+        products = [pairs_product(xv, gv, dtype) for xv, gv in views]
+        if self.covers_parameter:
+            return products[0].to(dtype)
+        result = torch.zeros(self.shape, dtype=dtype, device=x.device)
+        for result_view, product in zip(self.block_views(result), products, strict=True):
+            result_view.copy_(product)
+        return result
 
 
 @cache
@@ -106,56 +147,10 @@ def block_layout(in_features: int, out_features: int, num_blocks: int) -> BlockL
     return BlockLayout(in_features, out_features, num_blocks, d1, d2, full, edge_in, edge_out)
 
 
-def add_block_product_(out: Tensor, x: Tensor, blocks: Tensor, layout: BlockLayout) -> Tensor:
-    """``out += x D`` in place: out ``(tokens, m2)``, x ``(tokens, m1)``, blocks ``(N, d1, d2)``."""
-    views = zip(
-        layout.output_views(out), layout.input_views(x), layout.block_views(blocks), strict=True
-    )
-    for out_view, x_view, block_view in views:
-        out_view.baddbmm_(x_view, block_view)
-    return out
-
-
-def block_product(x: Tensor, blocks: Tensor, layout: BlockLayout) -> Tensor:
+def block_product(x: Tensor, blocks: Tensor, layout: Layout) -> Tensor:
     """``x D`` for x of shape ``(..., m1)``: plain differentiable operations, for torch.compile."""
-    flat = x.reshape(-1, layout.in_features)
-    views = zip(layout.input_views(flat), layout.block_views(blocks), strict=True)
-    parts = [torch.bmm(xv, bv).transpose(0, 1).flatten(1) for xv, bv in views]
-    product = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-    product = F.pad(product, (0, layout.out_features - product.shape[1]))
+    product = layout.product(x.reshape(-1, layout.in_features), blocks)
     return product.view(*x.shape[:-1], layout.out_features)
-
-
-def block_input_grad(grad: Tensor, blocks: Tensor, layout: BlockLayout) -> Tensor:
-    """``grad D^T``: the adapter's part of the input gradient, ``(tokens, m1)``."""
-    shape = (grad.shape[0], layout.in_features)
-    result = grad.new_empty(shape) if layout.covers_input else grad.new_zeros(shape)
-    views = zip(
-        layout.input_views(result),
-        layout.output_views(grad),
-        layout.block_views(blocks),
-        strict=True,
-    )
-    for result_view, grad_view, block_view in views:
-        result_view.baddbmm_(grad_view, block_view.transpose(1, 2), beta=0)
-    return result
-
-
-def block_grad(x: Tensor, grad: Tensor, layout: BlockLayout, dtype: torch.dtype) -> Tensor:
-    """The gradient of the blocks, ``x_n^T grad_n`` for every block n (equation 2 of the paper).
-
-    Returns ``(N, d1, d2)`` in ``dtype``, the blocks' own. A GPU adds 16-bit products up in float32 and
-    float32 blocks get that sum unrounded; elsewhere it is rounded to the inputs' type on the way, as
-    autocast rounds every weight gradient.
-    """
-    views = zip(layout.input_views(x), layout.output_views(grad), strict=True)
-    products = [pairs_product(xv, gv, dtype) for xv, gv in views]
-    if layout.covers_parameter:
-        return products[0].to(dtype)
-    result = torch.zeros(layout.shape, dtype=dtype, device=x.device)
-    for result_view, product in zip(layout.block_views(result), products, strict=True):
-        result_view.copy_(product)
-    return result
 
 
 def pairs_product(x: Tensor, grad: Tensor, dtype: torch.dtype) -> Tensor:

@@ -64,7 +64,7 @@ def wrong_shape(layer: DiabloLayer, adapter: str, given: tuple[int, ...]) -> Val
     return ValueError(
         f"{layer.module_name}: the saved blocks of adapter {adapter!r} have shape {given}, but this "
         f"layer of {layer.in_features} inputs and {layer.out_features} outputs with "
-        f"num_blocks={layer.num_blocks[adapter]} needs {layer.layout(adapter).shape}."
+        f"num_blocks={layer.num_blocks[adapter]} needs {layer.layouts[adapter].shape}."
     )
 
 
