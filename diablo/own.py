@@ -95,7 +95,10 @@ class OwnProtocol(Strict):
 
 
 class OwnExperiment(Experiment):
-    """A table of a user's own; `suite` names its protocol (default: the experiment's name)."""
+    """A table of a user's own.
+
+    `suite` names its protocol (default: the experiment's name), `average` the last column.
+    """
 
     models: dict[str, OwnModel] = Field(default_factory=dict)
     data: dict[str, OwnData] = Field(min_length=1)
@@ -103,10 +106,10 @@ class OwnExperiment(Experiment):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_suite(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "name" in value:
-            return {"suite": value["name"], **value}
-        return value
+    def _defaults(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {"average": "Average", **({"suite": value["name"]} if "name" in value else {}), **value}
 
     @model_validator(mode="after")
     def _names(self) -> OwnExperiment:
@@ -114,6 +117,8 @@ class OwnExperiment(Experiment):
             raise ValueError(f"kind = {self.kind!r}: an experiment of your own is of kind accuracy")
         if not self.columns:
             raise ValueError("columns: name at least one task, as {my_task: Heading}")
+        if not self.average:
+            raise ValueError("average: give the heading of the last column, or leave the key out")
         for key in ("name", "suite"):
             if not _NAME.fullmatch(value := getattr(self, key)):
                 raise ValueError(
