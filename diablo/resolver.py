@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from diablo.data.protocol import unknown
+from diablo.data.protocol import Protocol, unknown
 from diablo.experiments import (
     Group,
     Row,
@@ -44,6 +44,7 @@ class Resolver:
             "scale": scale.name,
             "scale_describe": scale.describe,
             "suite": e.suite,
+            "test_sizes_paper": self._test_sizes(protocol, suite),
             "variant": self.rows.variant,
             "protocol": protocol.describe,
             "unstated": list(protocol.unstated),
@@ -98,6 +99,11 @@ class Resolver:
                 "own, the same columns, data and protocol, or another `suite`)"
             )
         return spec
+
+    def _test_sizes(self, protocol: Protocol, suite: SuiteSpec) -> dict[str, int]:
+        """The paper's full test sizes, where its test sets are scored without a cap."""
+        complete = "expect_test" in self.rows.catalog.datasets[suite.dataset].options
+        return dict(protocol.test_sizes) if complete and not suite.limit_per_task else {}
 
     def _stand_ins(self) -> list[str]:
         rows, experiment = self.rows, self.rows.experiment

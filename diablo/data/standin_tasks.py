@@ -62,11 +62,13 @@ class Task:
     between: str = " "
 
 
-def even(entry: Entry, rng: random.Random) -> Problem:
-    """prime_factorization -> is the number even?"""
-    number = entry["metadata"]["number"]
-    is_even = 2 in entry["metadata"]["factors"]
-    return Problem(f"is {number} even?", str(number), label=0 if is_even else 1)
+def rule(entry: Entry, rng: random.Random) -> Problem:
+    """syllogism (inversions) -> does one statement follow from another?"""
+    facts = entry["metadata"]
+    premise = facts[f"premise{facts['selected_premise']}"].lower()
+    conclusion = facts["conclusion"].lower()
+    label = 0 if facts["is_valid"] else 1
+    return Problem(f"if {premise}, then {conclusion}?", f"{premise}, {conclusion}", label=label)
 
 
 def backward(entry: Entry, rng: random.Random) -> Problem | None:
@@ -77,15 +79,13 @@ def backward(entry: Entry, rng: random.Random) -> Problem | None:
     return Problem(f"spell {word} backward", word, (answer, word))
 
 
-def extreme(entry: Entry, rng: random.Random) -> Problem | None:
-    """number_sorting -> the first of the sorted numbers, among words."""
-    numbers = [str(int(float(n))) for n in entry["metadata"]["original_numbers"]]
-    if len(set(numbers)) < len(numbers):
-        return None
-    which = {"ascending": "smallest", "descending": "largest"}[entry["metadata"]["direction"]]
-    answer = str(int(float(entry["metadata"]["sorted_numbers"][0])))
-    question = f"{which} of {', '.join(numbers)}?"
-    return Problem(question, " ".join(sorted(numbers)), (answer, *rng.sample(WORDS, 2)))
+def digits(entry: Entry, rng: random.Random) -> Problem:
+    """chain_sum -> how many digits the result has."""
+    expression = entry["metadata"]["expression"]
+    count = len(entry["answer"].lstrip("-"))
+    return Problem(
+        f"how many digits has {expression}?", expression, ("one", "two", "three"), count - 1
+    )
 
 
 def sequence(entry: Entry, rng: random.Random) -> Problem:
@@ -94,10 +94,15 @@ def sequence(entry: Entry, rng: random.Random) -> Problem:
     return Problem(f"{terms},", terms, (entry["answer"], *rng.sample(WORDS, 3)))
 
 
-def blank(entry: Entry, rng: random.Random) -> Problem:
-    """simple_equations -> the number in the variable's place, or a word."""
-    equation = entry["metadata"]["equation"].replace(entry["metadata"]["variable"], "_")
-    return Problem(equation, equation, (entry["answer"], rng.choice(WORDS)))
+def who(entry: Entry, rng: random.Random) -> Problem | None:
+    """needle_haystack with two statements -> who of the two it is (hard: only full tuning gets far)."""
+    text, ask = entry["question"].strip().rsplit("\n", 1)
+    names = [statement.split()[0] for statement in text.strip().split(". ")]
+    wrong = [name for name in names if name != entry["answer"]]
+    if len(wrong) != 1:
+        return None
+    question = f"{text.strip()} {ask.split('?')[0]}?"
+    return Problem(question, text.strip(), (entry["answer"], wrong[0]))
 
 
 def total(entry: Entry, rng: random.Random) -> Problem:
@@ -106,12 +111,10 @@ def total(entry: Entry, rng: random.Random) -> Problem:
     return Problem(f"{expression} = ?", expression, (entry["answer"], *rng.sample(WORDS, 3)))
 
 
-def product(entry: Entry, rng: random.Random) -> Problem:
-    """products -> the result, among numbers close to it (hard on purpose)."""
-    expression, answer = entry["metadata"]["expression"], int(entry["answer"])
-    near = [n for n in range(max(0, answer - 9), answer + 10) if n != answer]
-    wrong = (str(n) for n in rng.sample(near, 3))
-    return Problem(f"{expression} = ?", expression, (str(answer), *wrong))
+def length(entry: Entry, rng: random.Random) -> Problem:
+    """spell_backward -> how many letters the word has."""
+    word = entry["metadata"]["word"].lower()
+    return Problem(f"how many letters has {word}?", word, ("3", "4", "5", "6"), len(word) - 3)
 
 
 #: Legs of the animals that are asked for, in the order of the options.
@@ -135,19 +138,20 @@ def legs(entry: Entry, rng: random.Random) -> Problem | None:
 #: How a question with options numbered from 1 is put.
 CHOICE = "Choose the correct answer: {question}\n\n{options}"
 
-#: The stand-ins by the name of the task they stand in for.
+#: The stand-ins by the name of the task they stand in for. What a small model makes of them in 100 and
+#: 400 steps is in docs/data.md: some are learnt at once, some slowly, one hardly at all.
 TASKS: dict[str, Task] = {
     "boolq": Task(
-        "prime_factorization",
-        {"min_value": 2, "max_value": 999},
-        even,
+        "syllogism",
+        {"inversion_probability": 1.0},
+        rule,
         "",
         2,
         "Answer true or false, question: {question}\n\nAnswer format: true/false",
     ),
     "piqa": Task(
         "spell_backward",
-        {"min_word_len": 3, "max_word_len": 5},
+        {"min_word_len": 3, "max_word_len": 7},
         backward,
         "Solution",
         2,
@@ -155,9 +159,9 @@ TASKS: dict[str, Task] = {
         between="\n\n",
     ),
     "social_i_qa": Task(
-        "number_sorting",
-        {"min_numbers": 3, "max_numbers": 3, "max_decimals": 0, "min_value": 0, "max_value": 99},
-        extreme,
+        "chain_sum",
+        {"min_terms": 2, "max_terms": 2, "max_digits": 2},
+        digits,
         "Answer",
         3,
         CHOICE,
@@ -171,15 +175,9 @@ TASKS: dict[str, Task] = {
         "Choose the correct ending: {question}\n\n{options}",
     ),
     "winogrande": Task(
-        "simple_equations",
-        {
-            "min_terms": 2,
-            "max_terms": 2,
-            "max_value": 20,
-            "operators": ("+", "-"),
-            "operators_weights": (0.5, 0.5),
-        },
-        blank,
+        "needle_haystack",
+        {"min_num_statements": 2, "max_num_statements": 2},
+        who,
         "Option",
         2,
         "Fill in the blank: {question}\n\n{options}",
@@ -193,16 +191,16 @@ TASKS: dict[str, Task] = {
         CHOICE,
     ),
     "arc_challenge": Task(
-        "products",
-        {"max_digits": 2},
-        product,
+        "spell_backward",
+        {"min_word_len": 3, "max_word_len": 6},
+        length,
         "Answer",
         4,
         CHOICE,
     ),
     "openbookqa": Task(
         "leg_counting",
-        {"min_animals": 1, "max_animals": 1, "max_instances": 40},
+        {"min_animals": 1, "max_animals": 1, "max_instances": 400},
         legs,
         "Answer",
         4,

@@ -19,7 +19,7 @@ from diablo.data.commonsense import Record, Splits, normalised
 from diablo.data.standin_tasks import TASKS, Problem, Task
 
 #: Entries looked at before a generator is given up as too small.
-MOST_ENTRIES = 20_000
+MOST_ENTRIES = 60_000
 
 
 def build(dataset: Dataset, files: dict[str, Path]) -> tuple[Splits, dict[str, Any]]:

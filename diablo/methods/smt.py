@@ -116,7 +116,8 @@ def _targeted(model: nn.Module, spec: Any) -> dict[str, nn.Linear]:
     layers = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and f".{name}".endswith(tuple(f".{m}" for m in spec.modules))
+        if isinstance(module, nn.Linear)
+        and f".{name}".endswith(tuple(f".{m}" for m in spec.modules))
     }
     if not layers:
         raise ValueError(f"run {spec.run}: modules {list(spec.modules)} match no linear layer")

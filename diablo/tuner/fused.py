@@ -96,7 +96,8 @@ def _groups(layers: list[Operands]) -> list[_Group]:
 def _group(
     device: torch.device, weight_type: torch.dtype, block_type: torch.dtype, members: list[Operands]
 ) -> _Group:
-    rows, owners, origins, first = [], [], [], 0
+    origins: list[int] = []
+    rows, owners, first = [], [], 0
     for index, (weight, backup, blocks, layout) in enumerate(members):
         pointers = [tensor.data_ptr() for tensor in (weight, backup, blocks)]
         num_blocks, d1, d2 = layout.shape

@@ -21,7 +21,7 @@ def test_unknown_method_names_the_nearest():
         get_method("mi-lora")
 
 
-@pytest.mark.parametrize("name", ["lori", "qlora", "loftq"])
+@pytest.mark.parametrize("name", ["qlora", "loftq"])
 def test_methods_to_come_are_not_registered(name):
     assert name not in METHODS
 

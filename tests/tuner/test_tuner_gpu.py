@@ -3,7 +3,7 @@
 import pytest
 import torch
 from peft import get_peft_model
-from tuner_cases import ALL, llama
+from tuner_cases import ALL, CHOSEN, llama
 
 from diablo import DiabloConfig, DiabloLinear
 
@@ -18,6 +18,11 @@ def model_of(dtype, n, pure, **widths):
         if "diablo_blocks" in name:
             parameter.data = parameter.data.to(dtype if pure else torch.float32)
     return model
+
+
+def chosen_model(dtype):
+    config = DiabloConfig(init_weights=False, **CHOSEN)
+    return get_peft_model(llama(dtype), config).cuda()
 
 
 def weights(model):
@@ -49,8 +54,31 @@ def test_one_kernel_writes_what_each_layer_writes(dtype, pure, n, widths):
     assert (refresh._fused is None) == (n == 5)
 
 
-def test_one_launch_for_all_layers():
-    model = model_of(torch.bfloat16, 4, False)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_kernel_writes_chosen_blocks(dtype):
+    model = chosen_model(dtype)
+    before = weights(model)
+    refresh = model.base_model._refresh
+    refresh.write()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "diablo_blocks" in name:
+                parameter.mul_(-3).add_(0.01)
+    refresh.write()
+    assert refresh._fused is not None
+    fused = weights(model)
+    for layer in refresh.layers:
+        layer.hold(layer.settle())
+    for a, b, w0 in zip(fused, weights(model), before, strict=True):
+        assert torch.equal(a, b)
+        assert not torch.equal(a, w0)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: model_of(torch.bfloat16, 4, False), lambda: chosen_model(torch.bfloat16)]
+)
+def test_one_launch_for_all_layers(make):
+    model = make()
     refresh = model.base_model._refresh
     refresh.write()
     refresh.write()

@@ -74,6 +74,16 @@ class Case:
         return self.model(init_weights=False)
 
 
+# Widths 24, 12 and 40 in blocks of 4: some share inputs, some outputs; most layers have none.
+CHOSEN = {
+    "block_size": 4,
+    "block_positions": {
+        "model.layers.0.self_attn.q_proj": [[0, 0], [0, 3], [5, 3], [2, 5]],
+        "model.layers.0.self_attn.v_proj": [[4, 1]],
+        "model.layers.0.mlp.down_proj": [[9, 5], [1, 5], [1, 0], [8, 2], [0, 2]],
+        "model.layers.1.mlp.up_proj": [[i, j] for j in range(10) for i in range(3)],
+    },
+}
 T5_NAMES = ["q", "v", "wi", "wo"]
 CASES = [
     Case("n1", {"num_blocks": 1}),
@@ -103,6 +113,10 @@ CASES = [
         also_trained=("lm_head.modules_to_save.default.weight",),
     ),
     Case("dropout", {"dropout": 0.3}),
+    Case("chosen-auto", CHOSEN, layers=4),
+    Case("chosen-adapter", {**CHOSEN, "implementation": "adapter"}, layers=4),
+    Case("chosen-alone", {**CHOSEN, "target_modules": None, "implementation": "inplace"}, layers=4),
+    Case("chosen-dropout", {**CHOSEN, "dropout": 0.3}, layers=4),
     Case("t5-auto", {"target_modules": T5_NAMES}, build=t5, layers=10),
     Case("t5-adapter", {"target_modules": T5_NAMES, "implementation": "adapter"}, build=t5),
 ]
