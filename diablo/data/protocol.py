@@ -39,7 +39,10 @@ class Decoding:
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """One variant of one suite's protocol; see `protocols/<suite>.yaml` for the fields' values."""
+    """One variant of one suite's protocol; see `protocols/<suite>.yaml` for the fields' values.
+
+    `test_sizes` has the number of examples in the paper's whole test set of each task.
+    """
 
     suite: str
     variant: str
@@ -55,6 +58,7 @@ class Protocol:
     extraction: Mapping[str, Any]
     labels: Mapping[str, tuple[str, ...]]
     metric: str
+    test_sizes: Mapping[str, int]
     unstated: tuple[str, ...]
     #: Whether the tokenizer's own tokens (BOS) come before a prompt.
     special_tokens: bool = True
@@ -119,5 +123,10 @@ def load_protocol(suite: str, variant: str) -> Protocol:
     fields["unstated"] = tuple(fields["unstated"])
     labels = {task: tuple(names) for task, names in declared["labels"].items()}
     return Protocol(
-        suite=suite, variant=variant, labels=labels, metric=declared["metric"], **fields
+        suite=suite,
+        variant=variant,
+        labels=labels,
+        metric=declared["metric"],
+        test_sizes=declared["test_sizes"],
+        **fields,
     )

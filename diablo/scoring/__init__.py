@@ -28,8 +28,8 @@ def score(spec: Any, suite: Any, generations_path: str | Path, out_path: str | P
         out_path: written atomically.
 
     Returns:
-        What was written: metrics with n and standard error by task, per-example outcomes, and the
-        plain mean of the tasks.
+        What was written: by task metrics with n, standard error and `available` (records of the
+        task in the data before the cap), per-example outcomes, and the plain mean of the tasks.
 
     Raises:
         ValueError: if a generation is missing, given twice, unexpected, for another prompt, or made
@@ -44,11 +44,15 @@ def score(spec: Any, suite: Any, generations_path: str | Path, out_path: str | P
     provenance = Provenance("score", inputs=[generations_path, made, data])
 
     results = _evaluate(suite, stored)
+    available = Counter(record["task"] for record in read_jsonl(data))
     tasks = {}
     for task in suite.tasks:
-        tasks[task] = _outcomes(results, task_name(task, suite.variant), suite)
+        tasks[task] = {"available": available[task]}
+        tasks[task] |= _outcomes(results, task_name(task, suite.variant), suite)
         value, stderr, n = (tasks[task][key] for key in ("value", "stderr", "n"))
-        print(f"{task}: acc {value:.4f} ± {math.nan if stderr is None else stderr:.4f} (n = {n})")
+        print(
+            f"{task}: acc {value:.4f} ± {math.nan if stderr is None else stderr:.4f} (n = {n} of {available[task]})"
+        )
     average = sum(task["value"] for task in tasks.values()) / len(tasks)
     print(f"average of {len(tasks)} tasks: {average:.4f} (n = {len(prompts)})")
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from diablo.io import sha256_file, write_text
 from diablo.provenance import Provenance
 from diablo.tables import words
-from diablo.tables.collect import Table, load_table
+from diablo.tables.collect import load_table
 from diablo.tables.figure import draw
 from diablo.tables.render import WRITERS
 from diablo.tables.statistics import RESAMPLES
+from diablo.tables.table import Table
 
 
 def aggregate(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0) -> Table:

@@ -15,13 +15,13 @@ from matplotlib.patches import Patch
 from matplotlib.transforms import blended_transform_factory
 
 from diablo.io import atomic_path, write_text
-from diablo.tables import words
-from diablo.tables.collect import Cell, Row, Table
+from diablo.tables import legend, words
 from diablo.tables.ranking import UNRANKED
-from diablo.tables.render import number, tidy
+from diablo.tables.render import interval, number, sign, spread, tidy
+from diablo.tables.table import Cell, Row, Table
 
 STYLE = Path(__file__).with_name("style.mplstyle")
-SHOWN = "in percent, bars computed here with 95 % intervals, diamonds reported by the paper"
+SHOWN = "in percent, bars computed here with 95 % intervals"
 
 DIABLO, BASELINE, END, PAPER = "#0072b2", "#9ec5dd", "#e3e6ea", "#d55e00"
 EDGE, SOFT = "#1b1f24", "#57606a"
@@ -45,12 +45,14 @@ def draw(table: Table, folder: Path) -> dict[str, str]:
     """
     name = table.plan["name"]
     captions = {}
+    shown = SHOWN + (", diamonds reported by the paper" if table.has_reported else "")
     with matplotlib.style.context(STYLE):
         if "avg" in table.columns:
-            captions[name] = words.caption(table, f"average accuracy {SHOWN}")
-            _write(_averages(table), table, ["avg"], folder / name, captions[name])
+            captions[name] = words.caption(table, f"average accuracy {shown}")
+            # The losses are written beside the bars and belong to their data.
+            _write(_averages(table), table, ["avg", "loss"], folder / name, captions[name])
         tasks = list(table.plan["columns"])
-        captions[f"{name}-tasks"] = words.caption(table, f"accuracy on each task {SHOWN}")
+        captions[f"{name}-tasks"] = words.caption(table, f"accuracy on each task {shown}")
         _write(
             _tasks(table, tasks), table, tasks, folder / f"{name}-tasks", captions[f"{name}-tasks"]
         )
@@ -89,11 +91,12 @@ def _averages(table: Table) -> Figure:
         _panel(ax, [(row.name, row) for row in group.rows], "avg")
         for y, row in enumerate(group.rows):
             _note(ax, y, row)
-        ax.set_title(f"paper: {group.label}  |  {table.here_label(group)}")
+        paper = "paper: " if group.has_reported else ""
+        ax.set_title(f"{paper}{group.label}  |  {table.here_label(group)}")
     axes[-1].set_xlabel(f"{table.columns['avg']}, %")
     longest = max(len(row.name) for _, row in table.rows)
-    legend = _legend(table, [row for _, row in table.rows], "paper's model")
-    _frame(figure, table, legend, left=_label_width(longest), right=2.6)
+    entries = _legend(table, [row for _, row in table.rows], "paper's model")
+    _frame(figure, table, entries, left=_label_width(longest), right=3.2)
     return figure
 
 
@@ -123,13 +126,15 @@ def _tasks(table: Table, keys: Sequence[str]) -> Figure:
         ax.set_visible(False)
     for ax, key in zip(grid.flat, keys, strict=False):
         _panel(ax, shown, key)
+        for y, (_, row) in enumerate(shown):
+            _beside(ax, y, sign(row.cells[key]))
         n = table.examples(key)
         ax.set_title(table.columns[key] + (f" (n = {n})" if n else ""))
     for ax in grid[-1]:
         ax.set_xlabel("%")
     longest = max((len(name) for name, _ in shown), default=0)
-    legend = _legend(table, [row for _, row in shown], ", ".join(sorted(labels)))
-    _frame(figure, table, legend, left=_label_width(longest), right=0.25)
+    entries = _legend(table, [row for _, row in shown], ", ".join(sorted(labels)))
+    _frame(figure, table, entries, left=_label_width(longest), right=0.25)
     return figure
 
 
@@ -170,25 +175,28 @@ def _bar(ax: Axes, y: int, row: Row, cell: Cell) -> None:
 
 
 def _note(ax: Axes, y: int, row: Row) -> None:
-    """`52.7 [48.6, 56.8]` or the reason why the row has no number, beside the axes."""
-    found = row.cells["avg"].estimate
+    """`52.7 [48.6, 56.8], loss 1.234` or why the row has no number, beside the axes."""
+    cell = row.cells["avg"]
+    found = cell.estimate
     if found is None:
-        text, style = textwrap.shorten(row.status, 44, placeholder=" ..."), "italic"
+        text, style = textwrap.shorten(row.status, 50, placeholder=" ..."), "italic"
     else:
-        text = f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
+        loss = row.cells["loss"]
+        assert loss.estimate is not None
+        parts = [
+            f"{number(found.value)}{spread(cell)} {sign(cell)} {interval(cell)}",
+            f"loss {number(loss.estimate.value, loss.digits)} {sign(loss)}",
+            f"{row.setting_here} here" if row.setting_here else "",
+        ]
+        text = ", ".join(" ".join(part.split()) for part in parts if part)
         style = "normal"
-        if row.setting_here:
-            text += f", {row.setting_here} here"
-    ax.text(
-        1.015,
-        y,
-        text,
-        transform=blended_transform_factory(ax.transAxes, ax.transData),
-        va="center",
-        fontsize=8,
-        fontstyle=style,
-        color=EDGE if found else SOFT,
-    )
+    _beside(ax, y, text, fontstyle=style, color=EDGE if found else SOFT)
+
+
+def _beside(ax: Axes, y: int, text: str, **style: Any) -> None:
+    """Small text at the right of the axes, level with a bar."""
+    transform = blended_transform_factory(ax.transAxes, ax.transData)
+    ax.text(1.015, y, text, transform=transform, va="center", fontsize=8, **style)
 
 
 def _canvas(table: Table, panels: float) -> Figure:
@@ -204,9 +212,9 @@ def _foot(table: Table) -> list[str]:
     """Lines under the panels: the stand-ins, always, and how the numbers were made."""
     made = f"Decoding: {words.decoding(table.plan['decoding'])}. "
     made += f"Limits: {words.limits(table.plan['limits'])}."
-    return [
-        line for part in (words.banner(table), made) if part for line in textwrap.wrap(part, 160)
-    ]
+    signs = legend.COMPARED if any(group.compared for group in table.groups) else ""
+    parts = (words.banner(table), made, legend.seeds(table), signs)
+    return [line for part in parts if part for line in textwrap.wrap(part, 160)]
 
 
 def _frame(figure: Figure, table: Table, legend: list[Any], left: float, right: float) -> None:
@@ -232,18 +240,21 @@ def _frame(figure: Figure, table: Table, legend: list[Any], left: float, right: 
 
 def _legend(table: Table, rows: Sequence[Row], reported_for: str) -> list[Any]:
     """One entry for every kind of mark that the figure has."""
-    where = "stand-in" if table.plan["stand_ins"] else "same model"
+    same = ", here (same model)" if table.has_reported else ""
+    here = ", here (stand-in)" if table.plan["stand_ins"] else same
     drawn = [row for row in rows if row.runs]
     methods = {row.plan["method"] for row in drawn if not row.plan["same_as"]}
     entries: list[Any] = []
     if "diablo" in methods:
-        entries.append(Patch(facecolor=DIABLO, edgecolor=SOFT, label=f"DiaBlo, here ({where})"))
+        entries.append(Patch(facecolor=DIABLO, edgecolor=SOFT, label=f"DiaBlo{here}"))
     if methods - {"diablo", *UNRANKED}:
-        entries.append(Patch(facecolor=BASELINE, edgecolor=SOFT, label=f"others, here ({where})"))
+        entries.append(Patch(facecolor=BASELINE, edgecolor=SOFT, label=f"others{here}"))
     if methods & set(UNRANKED):
-        entries.append(Patch(facecolor=END, edgecolor=SOFT, label="full / zero-shot, here"))
+        entries.append(Patch(facecolor=END, edgecolor=SOFT, label=f"full / zero-shot{here}"))
     if any(row.plan["same_as"] for row in drawn):
         label = "same run as above"
         entries.append(Patch(facecolor="white", edgecolor=SOFT, hatch="////", label=label))
-    entries.append(Line2D([], [], linestyle="none", label=f"reported, {reported_for}", **DIAMOND))
+    if any(row.has_reported for row in rows):
+        label = f"reported, {reported_for}"
+        entries.append(Line2D([], [], linestyle="none", label=label, **DIAMOND))
     return entries

@@ -10,9 +10,9 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from diablo.tables import words
-from diablo.tables.collect import Cell, Group, Row, Table
+from diablo.tables import legend, words
 from diablo.tables.latex import latex_escape
+from diablo.tables.table import Cell, Group, Row, Table
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -20,20 +20,20 @@ MINUS = "\N{MINUS SIGN}"
 def tidy(table: Table) -> pd.DataFrame:
     """One line per row and column, with everything that is known about it.
 
-    Numbers are in percent; missing ones are empty. `used_model`, `stand_in` and
+    Numbers are in the line's `unit`; missing ones are empty. `used_model`, `stand_in` and
     `stand_ins` stand on every line, so that no line can be read without them.
     """
     records = [
         _record(table, group, row, key) for group, row in table.rows for key in table.columns
     ]
     frame = pd.DataFrame.from_records(records)
-    whole = ["row", "seeds", "n", "params_counted", "params_trained"]
+    whole = ["row", "seeds", "n", "available", "comparisons", "params_counted", "params_trained"]
     return frame.astype(dict.fromkeys(whole, "Int64"))
 
 
 def _record(table: Table, group: Group, row: Row, key: str) -> dict[str, Any]:
     plan, cell = table.plan, row.cells[key]
-    found = cell.estimate
+    found, versus, reference = cell.estimate, cell.comparison, group.reference
     return {
         "table": plan["name"],
         "scale": plan["scale"],
@@ -49,10 +49,11 @@ def _record(table: Table, group: Group, row: Row, key: str) -> dict[str, Any]:
         "label": row.plan["label"],
         "setting_paper": row.setting,
         "setting_used": row.setting_here or (row.setting if row.runs else ""),
-        "origin": row.plan["origin"],
+        "origin": row.plan["origin"] or "",
         "source": row.plan["source"] or "",
         "column": key,
         "column_label": table.columns[key],
+        "unit": "nats per token" if key == "loss" else "%",
         "reported": cell.reported,
         "reported_mark": cell.reported_mark or "",
         "reproduced": found and _rounded(found.value),
@@ -61,15 +62,29 @@ def _record(table: Table, group: Group, row: Row, key: str) -> dict[str, Any]:
         "seed_sd": found and _rounded(found.seed_sd),
         "seeds": found and found.seeds,
         "n": found and found.n,
+        "available": found and table.test_sizes[key],
         "difference": _rounded(cell.difference),
         "reproduced_mark": cell.mark or "",
+        "reference": reference.name if reference and row.runs else "",
+        "is_reference": row.is_reference,
+        "difference_to_reference": versus and _rounded(versus.difference),
+        "difference_low": versus and _rounded(versus.low),
+        "difference_high": versus and _rounded(versus.high),
+        "p": versus and _significant(versus.p),
+        "p_holm": versus and _significant(versus.p_holm),
+        "comparisons": versus and versus.family,
+        "significant": versus.verdict if versus else "",
         "params_reported": row.plan["params_reported"] or "",
         "params_counted": row.plan["params_counted"],
         "params_counted_percent": row.plan["params_counted_percent"],
         "params_trained": row.trained,
         "params_trained_percent": _rounded(row.trained_percent),
+        "learning_rate": " ".join(f"{rate:g}" for rate in row.learning_rates),
+        "learning_rate_from": words.learning_rate_source(row),
         "status": row.status,
         "runs": " ".join(run.name for run in row.runs),
+        "device": "; ".join(row.devices),
+        "limits": words.limits(plan["limits"]),
         "decoding": words.decoding(plan["decoding"]),
     }
 
@@ -77,6 +92,11 @@ def _record(table: Table, group: Group, row: Row, key: str) -> dict[str, Any]:
 def _rounded(value: float | None) -> float | None:
     """Six decimals: more than any sample size supports, without binary fractions' tails."""
     return None if value is None else round(value, 6)
+
+
+def _significant(p: float) -> float:
+    """Six significant digits: a p-value is never rounded to 0."""
+    return float(f"{p:.6g}")
 
 
 def to_csv(table: Table) -> str:
@@ -93,26 +113,55 @@ def number(value: float | None, digits: int = 1) -> str:
     return text.replace("-", MINUS)
 
 
-def signed(value: float | None) -> str:
+def signed(value: float | None, digits: int = 1) -> str:
     """A difference as printed: `+1.2`, `−0.4`, `0.0`."""
-    text = number(value)
-    return f"+{text}" if value is not None and float(f"{value:.1f}") > 0 else text
+    text = number(value, digits)
+    return f"+{text}" if value is not None and float(f"{value:.{digits}f}") > 0 else text
+
+
+def spread(cell: Cell) -> str:
+    """` ± 0.8`, the standard deviation over seeds; empty for one seed."""
+    if cell.estimate is None or cell.estimate.seed_sd is None:
+        return ""
+    return f" \N{PLUS-MINUS SIGN} {number(cell.estimate.seed_sd, cell.digits)}"
 
 
 def interval(cell: Cell) -> str:
-    """`[38.1, 44.5]`, with the spread over seeds where there are several."""
+    """`[38.1, 44.5]`, over the examples."""
     found = cell.estimate
     if found is None:
         return ""
-    text = f"[{number(found.low)}, {number(found.high)}]"
-    if found.seed_sd is None:
+    return f"[{number(found.low, cell.digits)}, {number(found.high, cell.digits)}]"
+
+
+def versus(cell: Cell) -> str:
+    """`−3.1 [−6.0, −0.2]`: the number minus the reference's, with its interval if it has one."""
+    found = cell.comparison
+    if found is None:
+        return ""
+    text = signed(found.difference, cell.digits)
+    if found.low is None:
         return text
-    return f"{text} sd {number(found.seed_sd)} over {found.seeds} seeds"
+    return f"{text} [{number(found.low, cell.digits)}, {number(found.high, cell.digits)}]"
 
 
-def marked(value: float | None, mark: str | None, best: str, second: str) -> str:
-    """A printed number inside the wrapping of its mark (`best` and `second` hold one `{}`)."""
-    return {"best": best, "second": second}.get(mark or "", "{}").format(number(value))
+def sign(cell: Cell) -> str:
+    """The sign of the comparison's verdict; empty where nothing was compared."""
+    return legend.SIGNS[cell.comparison.verdict] if cell.comparison else ""
+
+
+def marked(cell: Cell, what: str, best: str, second: str) -> str:
+    """A cell's printed number inside the wrapping of its mark.
+
+    Args:
+        what: "reported" or "here".
+        best, second: the wrappings, which hold one `{}`.
+    """
+    value, mark = cell.reported, cell.reported_mark
+    if what == "here":
+        value, mark = cell.estimate.value if cell.estimate else None, cell.mark
+    wrapping = {"best": best, "second": second}.get(mark or "", "{}")
+    return wrapping.format(number(value, cell.digits))
 
 
 def _environment(autoescape: bool = False, **filters: Callable[..., str]) -> jinja2.Environment:
@@ -124,8 +173,9 @@ def _environment(autoescape: bool = False, **filters: Callable[..., str]) -> jin
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"num": number, "signed": signed, "interval": interval, **filters}
-    environment.globals |= {"words": words}
+    shared = {"num": number, "signed": signed, "spread": spread, "interval": interval}
+    environment.filters |= {**shared, "versus": versus, "sign": sign, **filters}
+    environment.globals |= {"words": words, "legend": legend}
     return environment
 
 
@@ -145,21 +195,18 @@ def to_markdown(table: Table) -> str:
 def to_html(table: Table) -> str:
     """A self-contained page: no script, no request, readable in grey and on narrow screens."""
 
-    def mark(value: float | None, mark: str | None) -> Markup:
-        return Markup(marked(value, mark, "<strong>{}</strong>", "<u>{}</u>"))
+    def mark(cell: Cell, what: str) -> Markup:
+        return Markup(marked(cell, what, "<strong>{}</strong>", "<u>{}</u>"))
 
     environment = _environment(autoescape=True, marked=mark)
     return environment.get_template("table.html.jinja").render(table=table)
 
 
 def to_latex(table: Table) -> str:
-    """One `table` float per group, for `\\input`; needs the packages booktabs and graphicx."""
+    """Floats of the tables and of their comparisons, for `\\input`; needs the packages booktabs and graphicx."""
 
-    def mark(value: float | None, mark: str | None) -> str:
-        text = latex_escape(number(value))
-        return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}"}.get(
-            mark or "", text
-        )
+    def mark(cell: Cell, what: str) -> str:
+        return marked(cell, what, r"\textbf{{{}}}", r"\underline{{{}}}").replace(MINUS, "$-$")
 
     environment = _environment(esc=latex_escape, marked=mark)
     return environment.get_template("table.tex.jinja").render(table=table)

@@ -1,11 +1,12 @@
 """Score files and the provenance behind them: read, checked, turned into estimates.
 
-A number only enters a table through here, and only together with the provenance of the run that
+The answer losses of the same runs are read by `diablo.tables.losses`. A number only enters a table through here, and only together with the provenance of the run that
 made it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +15,17 @@ from typing import Any
 import numpy as np
 
 from diablo.io import read_json
+from diablo.tables.checks import check_same, task_of
+from diablo.tables.losses import Losses, loss_draws, read_losses
 from diablo.tables.statistics import bootstrap_means, generator, percentile_interval, spread
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A reproduced number in percent, with its 95 % interval over examples.
+    """A reproduced number with its 95 % interval over examples.
 
-    `seed_sd` is the standard deviation over seeds (None for one seed) and `n` the number of
-    distinct examples behind the value.
+    Accuracies are in percent, losses in nats per token. `seed_sd` is the sample standard deviation
+    over seeds (None for one seed) and `n` the number of distinct examples behind the value.
     """
 
     value: float
@@ -34,22 +37,47 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What the runs of one row give: estimates by task, `avg` and `loss`.
+
+    `loss_draws` are the bootstrap's draws of the answer loss, shape (resamples,).
+    """
+
+    runs: tuple[Run, ...]
+    estimates: Mapping[str, Estimate]
+    loss_draws: np.ndarray
+
+
+@dataclass(frozen=True)
 class Run:
-    """One scored run: outcomes by task and example id, and what is known about how it was made."""
+    """One scored run: outcomes by task and example id, and what is known about how it was made.
+
+    `available` has the number of examples of each task before the cap on the test set.
+    """
 
     name: str
     seed: int
     scores: Path
-    outcomes: Mapping[str, Mapping[str, float]]
+    outcomes: Mapping[str, Mapping[str, int]]
+    available: Mapping[str, int]
+    losses: Losses
+    learning_rate: float | None
     provenance: Mapping[str, Any]
+    files: tuple[Path, ...]
+
+    @property
+    def device(self) -> str:
+        """What the run was trained on, as its provenance says."""
+        return self.provenance.get("device", "not recorded")
 
 
-def read_run(entry: Mapping[str, Any], plan: Mapping[str, Any], method: str) -> Run:
-    """Read one entry of a row's `runs`.
+def read_run(entry: Mapping[str, Any], plan: Mapping[str, Any], row: Mapping[str, Any]) -> Run:
+    """Read one entry of the `runs` of a plan's row.
 
     Raises:
         ValueError: if a file is missing, belongs to another run, protocol or method, lacks a task,
-            or says a value that its own outcomes do not give. The message names the file.
+            says a value that its own outcomes do not give, or was trained with another learning
+            rate than the plan says. The message names the file.
     """
     scores, adapter = Path(entry["scores"]), Path(entry["adapter"])
     provenance_path = adapter / "provenance.json"
@@ -64,32 +92,56 @@ def read_run(entry: Mapping[str, Any], plan: Mapping[str, Any], method: str) -> 
     if not content.get("provenance"):
         raise ValueError(f"{scores}: has no provenance; run `diablo score` again")
     wanted = {"run": entry["run"], "suite": plan["suite"], "variant": plan["variant"]}
-    _check_same(scores, content, wanted)
-    _check_same(provenance_path, provenance, {"method": method})
+    check_same(scores, content, wanted)
+    check_same(provenance_path, provenance, {"method": row["method"]})
     for key in ("trainable_parameters", "base_parameters"):
         if not isinstance(provenance.get(key), int):
             raise ValueError(f"{provenance_path}: {key} = {provenance.get(key)!r} is not a count")
     outcomes = {task: _outcomes(scores, content, task) for task in plan["columns"]}
-    return Run(entry["run"], entry["seed"], scores, outcomes, provenance)
+    available = {task: _available(scores, content, task) for task in plan["columns"]}
+    losses = read_losses(Path(entry["losses"]), wanted, outcomes)
+    return Run(
+        name=entry["run"],
+        seed=entry["seed"],
+        scores=scores,
+        outcomes=outcomes,
+        available=available,
+        losses=losses,
+        learning_rate=_learning_rate(provenance_path, provenance, row),
+        provenance=provenance,
+        files=(scores, provenance_path, losses.path),
+    )
 
 
-def _check_same(path: Path, content: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    for key, value in wanted.items():
-        if content.get(key) != value:
-            raise ValueError(f"{path}: {key} is {content.get(key)!r}, the plan says {value!r}")
+def _learning_rate(
+    path: Path, provenance: Mapping[str, Any], row: Mapping[str, Any]
+) -> float | None:
+    """The learning rate that was used; only a tuned one may differ from the plan's."""
+    planned, source = row["setting_used"]["lr"], row["lr_from"]
+    # Adapters of before learning rates were recorded were trained with the plan's.
+    used = provenance.get("learning_rate", planned)
+    if source == "tuned" and not provenance.get("tuning"):
+        raise ValueError(
+            f"{path}: has no `tuning`, but the plan says that the learning rate of "
+            f"{row['label']!r} was tuned; delete the run's folder and run the workflow again"
+        )
+    if source not in ("tuned", None) and not math.isclose(used, planned):
+        raise ValueError(f"{path}: learning_rate is {used!r}, the plan says {planned!r}")
+    return None if source is None else used
 
 
-def _outcomes(path: Path, content: Mapping[str, Any], task: str) -> dict[str, float]:
+def _outcomes(path: Path, content: Mapping[str, Any], task: str) -> dict[str, int]:
     """Outcome of every example of one task, checked against the file's own n and value."""
-    if task not in content["tasks"]:
-        raise ValueError(f"{path}: task {task} is missing; it has {', '.join(content['tasks'])}")
-    entry = content["tasks"][task]
-    outcomes = {str(one["id"]): float(one["correct"]) for one in entry["outcomes"]}
+    entry = task_of(path, content, task)
+    outcomes = {str(one["id"]): one["correct"] for one in entry["outcomes"]}
     if not outcomes or len(outcomes) != len(entry["outcomes"]) or len(outcomes) != entry["n"]:
         raise ValueError(
             f"{path}: task {task} has n = {entry['n']}, {len(entry['outcomes'])} outcomes and "
             f"{len(outcomes)} distinct ids; all three must be equal and positive"
         )
+    for name, correct in outcomes.items():
+        if correct not in (0, 1):
+            raise ValueError(f"{path}: {task} {name!r}: correct = {correct!r} is neither 0 nor 1")
     mean = sum(outcomes.values()) / len(outcomes)
     if abs(mean - entry["value"]) > 1e-6:
         raise ValueError(
@@ -99,10 +151,20 @@ def _outcomes(path: Path, content: Mapping[str, Any], task: str) -> dict[str, fl
     return outcomes
 
 
-def estimate(
-    runs: Sequence[Run], tasks: Sequence[str], resamples: int, seed: int
-) -> dict[str, Estimate]:
-    """Estimates of one row: one per task, and `avg`, their unweighted mean.
+def _available(path: Path, content: Mapping[str, Any], task: str) -> int:
+    """How many examples of a task there were to be scored."""
+    entry = content["tasks"][task]
+    available = entry.get("available")
+    if not isinstance(available, int) or available < entry["n"]:
+        raise ValueError(
+            f"{path}: task {task} has available = {available!r} for n = {entry['n']}; it must say "
+            "how many examples there were before the cap: run `diablo score` again"
+        )
+    return available
+
+
+def measure(runs: Sequence[Run], tasks: Sequence[str], resamples: int, seed: int) -> Measured:
+    """Estimates of one row: each task's accuracy, `avg`, their unweighted mean, and `loss`.
 
     With several seeds an example's outcome is its mean over the seeds, so that the interval is
     about examples only. The average resamples the examples of each task separately.
@@ -114,14 +176,16 @@ def estimate(
     found: dict[str, Estimate] = {}
     all_draws, by_seed, total = [], [], 0
     for task in tasks:
-        outcomes = 100.0 * _matrix(runs, task)
+        outcomes = 100.0 * matrix(runs, task)
         draws = bootstrap_means(outcomes.mean(axis=0), generator(seed, name, task), resamples)
         found[task] = _estimate(outcomes.mean(axis=1), draws, outcomes.shape[1])
         all_draws.append(draws)
         by_seed.append(outcomes.mean(axis=1))
         total += outcomes.shape[1]
     found["avg"] = _estimate(np.mean(by_seed, axis=0), np.mean(all_draws, axis=0), total)
-    return found
+    losses, draws = loss_draws([run.losses for run in runs], tasks, resamples, seed)
+    found["loss"] = _estimate(losses, draws, total)
+    return Measured(tuple(runs), found, draws)
 
 
 def _estimate(by_seed: np.ndarray, draws: np.ndarray, n: int) -> Estimate:
@@ -129,7 +193,7 @@ def _estimate(by_seed: np.ndarray, draws: np.ndarray, n: int) -> Estimate:
     return Estimate(float(by_seed.mean()), low, high, spread(by_seed.tolist()), len(by_seed), n)
 
 
-def _matrix(runs: Sequence[Run], task: str) -> np.ndarray:
+def matrix(runs: Sequence[Run], task: str) -> np.ndarray:
     """Outcomes as (seeds, examples), the examples in the same order for every seed."""
     ids = sorted(runs[0].outcomes[task])
     for run in runs[1:]:

@@ -34,6 +34,7 @@ def test_counts_and_standard_errors(dataset, tmp_path, variant):
     for task, entry in scores["tasks"].items():
         p = 4 / 7
         assert (entry["n"], entry["metric"], entry["value"]) == (7, "acc", pytest.approx(p))
+        assert entry["available"] == 7
         assert entry["stderr"] == pytest.approx(math.sqrt(p * (1 - p) / 6))
         assert entry["outcomes"][:2] == [
             {"id": f"{task}/0", "correct": 1, "extracted": entry["outcomes"][0]["answer"]}
@@ -51,7 +52,8 @@ def test_limit_and_single_example(dataset, tmp_path, capsys):
     case = store(tmp_path, suite, lambda prompt: prompt.answer)
     entry = score(case.spec, suite, case.path, case.out)["tasks"]["piqa"]
     assert (entry["n"], entry["value"], entry["stderr"]) == (1, 1.0, None)
-    assert "(n = 1)" in capsys.readouterr().out
+    assert entry["available"] == 7
+    assert "(n = 1 of 7)" in capsys.readouterr().out
 
 
 def test_order_of_the_file_does_not_matter(dataset, tmp_path):

@@ -18,6 +18,18 @@ def share(task: str, run: str) -> float:
     return 0.2 + 0.7 * hashlib.sha256(f"{task}{run}".encode()).digest()[0] / 255
 
 
+def loss_entry(ids: list[str], nll: list[float]) -> dict[str, Any]:
+    """One task of a loss file, with four tokens in every answer."""
+    return {
+        "n": len(ids),
+        "tokens": 4 * len(ids),
+        "value": sum(nll) / (4 * len(ids)),
+        "examples": [
+            {"id": one, "nll": loss, "tokens": 4} for one, loss in zip(ids, nll, strict=True)
+        ],
+    }
+
+
 class Builder:
     """Writes score files, provenance and plans under a folder."""
 
@@ -34,8 +46,14 @@ class Builder:
         columns: dict[str, str] = COLUMNS,
         trainable: int = 1000,
         shift: int = 0,
+        nll: dict[str, list[float]] | None = None,
+        available: int = 100,
+        **provenance: Any,
     ) -> dict[str, Any]:
-        """Write one run; return its entry in a plan. `shift` moves the ids of the examples."""
+        """Write one run; return its entry in a plan.
+
+        `shift` moves the ids of the examples, `nll` has the loss of each answer of four tokens.
+        """
         base = self.folder / "runs" / name
         tasks = {}
         for task in columns:
@@ -45,6 +63,7 @@ class Builder:
                 correct = [1] * hits + [0] * (n - hits)
             tasks[task] = {
                 "n": len(correct),
+                "available": available,
                 "metric": "acc",
                 "value": sum(correct) / len(correct),
                 "stderr": 0.0,
@@ -62,6 +81,16 @@ class Builder:
         content = {"suite": "toy", "variant": "paper", "run": name, "tasks": tasks}
         average = sum(entry["value"] for entry in tasks.values()) / len(tasks)
         write_json(scores, {**content, "average": average, "provenance": {"verb": "score"}})
+        losses = base / "losses" / "toy.json"
+        measured = {
+            task: loss_entry(
+                [one["id"] for one in entry["outcomes"]],
+                (nll or {}).get(task) or [4 * share(task, name + "nll")] * entry["n"],
+            )
+            for task, entry in tasks.items()
+        }
+        content = {"suite": "toy", "variant": "paper", "run": name, "tasks": measured}
+        write_json(losses, {**content, "provenance": {"verb": "measure"}})
         facts = {
             "method": method,
             "trainable_parameters": trainable,
@@ -70,9 +99,17 @@ class Builder:
             "wall_seconds": 12.3,
             "peak_memory_bytes": 2**30,
             "device": "cpu",
+            "learning_rate": None if method == "zero-shot" else 1e-4,
         }
-        write_json(base / "adapter" / "provenance.json", facts)
-        return {"run": name, "seed": seed, "scores": str(scores), "adapter": str(base / "adapter")}
+        write_json(base / "adapter" / "provenance.json", facts | provenance)
+        return {
+            "run": name,
+            "seed": seed,
+            "scores": str(scores),
+            "adapter": str(base / "adapter"),
+            "losses": str(losses),
+            "log": str(base / "log.jsonl"),
+        }
 
     def row(self, label: str = "LoRA", method: str = "lora", **changes: Any) -> dict[str, Any]:
         """One row of a plan, not run unless `runs` are given."""
@@ -91,6 +128,8 @@ class Builder:
             "unstated": [],
             "notes": [],
             "setting_used": {"num_blocks": None, "rank": None, "lr": 1e-4},
+            "group": None,
+            "lr_from": None if method == "zero-shot" else "paper",
             "runs": [],
             "same_as": None,
             "reason": None,
@@ -114,6 +153,9 @@ class Builder:
             "stand_ins": ["Small-1M stands in for Big0"],
             "limits": {"train": 512, "test_per_task": 64, "steps": None},
             "notes": [],
+            "kind": "accuracy",
+            "curve": None,
+            "test_sizes_paper": {},
             "decoding": {"num_beams": 1, "max_new_tokens": 32, "stop": []},
             "groups": [
                 {
@@ -142,13 +184,15 @@ def every_kind_of_row(build: Builder) -> Path:
     lora = [build.run("lora")]
     rows = [
         build.row("Full FT", "full", runs=[build.run("full", "full", trainable=100_000)]),
-        build.row("LoRA", rank=32, runs=lora, setting_used={"num_blocks": None, "rank": 4}),
+        build.row(
+            "LoRA", rank=32, runs=lora, setting_used={"num_blocks": None, "rank": 4, "lr": 1e-4}
+        ),
         build.row("SMT_{best} 50% & <more> #1 ~^\\ $x$ a|b", "smt", reason="not implemented yet"),
         build.row(
             "DiaBlo",
             "diablo",
             num_blocks=64,
-            setting_used={"num_blocks": 64, "rank": None},
+            setting_used={"num_blocks": 64, "rank": None, "lr": 1e-4},
             runs=[build.run(f"diablo-s{s}", "diablo", seed=s) for s in (0, 1, 2)],
             notes=["N = 64 § “quoted” ≥ 1 → ok"],
             unstated=["dropout"],

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from diablo.io import read_json, write_json
 from diablo.tables import load_table
-from diablo.tables.runs import Run, estimate
+from diablo.tables.losses import Losses
+from diablo.tables.runs import Run, measure
+
+
+def run_of(outcomes: dict[str, dict[str, int]], name: str = "r") -> Run:
+    """A run with these outcomes and a loss of one nat for every answer."""
+    losses = {task: dict.fromkeys(ids, (2.0, 2)) for task, ids in outcomes.items()}
+    sizes = {task: len(ids) for task, ids in outcomes.items()}
+    path = Path(f"{name}.json")
+    return Run(name, 0, path, outcomes, sizes, Losses(path, losses), 1e-4, {}, (path,))
+
 
 outcomes_of_a_task = st.lists(st.integers(0, 1), min_size=1, max_size=30)
 
@@ -22,10 +32,10 @@ outcomes_of_a_task = st.lists(st.integers(0, 1), min_size=1, max_size=30)
 def test_average_is_the_unweighted_mean_of_tasks(tasks: list[list[int]]) -> None:
     names = [f"t{i}" for i in range(len(tasks))]
     outcomes = {
-        name: {str(i): float(one) for i, one in enumerate(task)}
+        name: {str(i): one for i, one in enumerate(task)}
         for name, task in zip(names, tasks, strict=True)
     }
-    found = estimate([Run("r", 0, Path("s.json"), outcomes, {})], names, 500, 0)
+    found = measure([run_of(outcomes)], names, 500, 0).estimates
     for name, task in zip(names, tasks, strict=True):
         assert found[name].value == pytest.approx(100 * np.mean(task))
     assert found["avg"].value == pytest.approx(np.mean([100 * np.mean(task) for task in tasks]))
@@ -37,8 +47,11 @@ def test_average_is_the_unweighted_mean_of_tasks(tasks: list[list[int]]) -> None
 def test_values_differences_and_parameters(full_plan: Path) -> None:
     table = load_table(full_plan)
     lora = table.groups[0].rows[1]
-    for cell in lora.cells.values():
+    for key, cell in lora.cells.items():
         assert cell.estimate.low <= cell.estimate.value <= cell.estimate.high
+        if key == "loss":
+            assert cell.difference is None
+            continue
         assert cell.difference == pytest.approx(cell.estimate.value - cell.reported)
     assert lora.cells["boolq"].estimate.n == 40
     assert lora.trained == 1000
@@ -46,8 +59,8 @@ def test_values_differences_and_parameters(full_plan: Path) -> None:
     assert lora.setting == "r=32"
     assert lora.setting_here == "r=4"
     assert table.groups[0].rows[3].setting_here is None
-    assert table.examples("boolq") == "40"
-    assert table.examples("avg") == "80"
+    assert table.examples("boolq") == "40 of 100"
+    assert table.examples("avg") == "80 of 200"
 
 
 def test_not_run_rows_have_reported_numbers_only(full_plan: Path) -> None:
@@ -185,7 +198,7 @@ def test_a_row_has_runs_or_a_reason(build, both: bool) -> None:
 
 def test_plan_without_average_has_no_average_column(build) -> None:
     table = load_table(build.plan([build.row(runs=[build.run("lora")])], average=None))
-    assert list(table.columns) == ["boolq", "piqa"]
+    assert list(table.columns) == ["boolq", "piqa", "loss"]
 
 
 def test_labels_say_what_stands_in(full_plan: Path, build) -> None:

@@ -63,7 +63,7 @@ def test_svg_says_what_was_not_run(outputs: Path) -> None:
 def test_task_panels_leave_out_repeated_rows(outputs: Path) -> None:
     text = svg_text(outputs / "figures" / "toy-tasks.svg")
     assert "same run" not in text
-    assert "BoolQ (n = 40)" in text
+    assert "BoolQ (n = 40 of 100)" in text
     assert "reported, Big0" in text
 
 
@@ -71,7 +71,7 @@ def test_data_beside_the_figure_is_the_tables(outputs: Path) -> None:
     whole = pd.read_csv(outputs / "tables" / "toy.csv")
     average = pd.read_csv(outputs / "figures" / "toy.csv")
     tasks = pd.read_csv(outputs / "figures" / "toy-tasks.csv")
-    assert set(average["column"]) == {"avg"}
+    assert set(average["column"]) == {"avg", "loss"}
     assert set(tasks["column"]) == {"boolq", "piqa"}
     both = pd.concat([average, tasks]).sort_values(["group", "row", "column"])
     expected = whole.sort_values(["group", "row", "column"])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from diablo.io import read_json
 from diablo.tables import aggregate, load_table
 from diablo.tables.latex import latex_escape
-from diablo.tables.render import interval, number, signed
+from diablo.tables.render import interval, number, sign, signed, spread
 
 STAND_IN = "Small-1M stands in for Big0"
 ODD_LABEL = "SMT_{best} 50% & <more> #1 ~^\\ $x$ a|b"
@@ -114,15 +114,22 @@ def test_csv_reads_back_as_the_table(outputs: Path) -> None:
         assert line["status"] == row.status
         assert line["stand_ins"] == STAND_IN
         assert line["used_model"] == "small"
-        assert line["reported"] == cell.reported
+        assert line["unit"] == ("nats per token" if key == "loss" else "%")
+        if key == "loss":
+            assert pd.isna(line["reported"])
+        else:
+            assert line["reported"] == cell.reported
         if cell.estimate is None:
             assert pd.isna(line["reproduced"])
             assert pd.isna(line["n"])
         else:
             assert line["reproduced"] == pytest.approx(cell.estimate.value, abs=1e-6)
             assert line["low"] == pytest.approx(cell.estimate.low, abs=1e-6)
-            assert line["difference"] == pytest.approx(cell.difference, abs=1e-6)
-            assert line["n"] == cell.estimate.n
+            assert pd.isna(line["difference"]) == (cell.difference is None)
+            assert cell.difference is None or line["difference"] == pytest.approx(
+                cell.difference, abs=1e-6
+            )
+            assert (line["n"], line["available"]) == (cell.estimate.n, table.test_sizes[key])
             assert pd.isna(line["seed_sd"]) == (cell.estimate.seeds == 1)
 
 
@@ -132,12 +139,12 @@ def test_html_has_every_number(html: Cells, outputs: Path) -> None:
     for _, row in table.rows:
         if row.runs:
             shown = [
-                f"{number(c.estimate.value)}{' '.join(interval(c).split())}"
+                f"{number(c.estimate.value, c.digits)}{spread(c)} {sign(c)}".strip() + interval(c)
                 for c in row.cells.values()
             ]
-            assert any(line[-3:] == shown for line in texts)
+            assert any(line[-4:] == shown for line in texts)
             assert any(
-                line[-3:] == [signed(c.difference) for c in row.cells.values()] for line in texts
+                line[-4:] == [signed(c.difference) for c in row.cells.values()] for line in texts
             )
     assert any(ODD_LABEL in line[0] for line in texts if line)
 
@@ -184,16 +191,23 @@ def test_best_is_bold_and_second_underlined(outputs: Path) -> None:
 def test_markdown_tables_are_rectangular(outputs: Path) -> None:
     text = (outputs / "tables" / "toy.md").read_text(encoding="utf-8")
     blocks = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
-    assert len(blocks) == 2
-    for block in blocks:
-        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
-        assert widths == {7}
+    widths = [
+        {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()} for block in blocks
+    ]
+    # Two groups, and the first one's comparisons; the second has nothing to compare with.
+    assert widths == [{8}, {8}, {6}]
 
 
 def test_seeds_are_printed(outputs: Path) -> None:
-    assert "over 3 seeds" in (outputs / "tables" / "toy.md").read_text(encoding="utf-8")
-    assert "over 3 seeds" in (outputs / "tables" / "toy.html").read_text(encoding="utf-8")
-    assert "sd, 3 seeds" in (outputs / "tables" / "toy.tex").read_text(encoding="utf-8")
+    table = load_table(outputs / "tables" / "toy.plan.json", resamples=500)
+    estimate = table.groups[0].rows[3].cells["avg"].estimate
+    shown = f"{number(estimate.value)}@ ± {number(estimate.seed_sd)}"
+    for suffix, end in {"md": "**", "html": "</strong>", "tex": "}"}.items():
+        text = (outputs / "tables" / f"toy.{suffix}").read_text(encoding="utf-8")
+        text = text.replace("$\\pm$", "±")
+        assert shown.replace("@", end) in text or shown.replace("@", "</u>") in text
+        assert "3 seeds" in text
+        assert "mean ± sample standard deviation" in text
 
 
 def test_latex_braces_are_balanced(outputs: Path) -> None:
