@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from diablo.tables import words
 from diablo.tables.frame import DIABLO, EDGE, SOFT, STYLE, Frame, write_figure
 from diablo.tables.gradient_formats import NO_INTERVAL, significant, tidy_variances
 from diablo.tables.gradients import GradientRow, gradient_rows
+from diablo.tables.render import number
 from diablo.tables.table import Table
 
 #: By group of parameters: dark to light, with line styles, markers and hatches that need no colour.
 LOOKS: dict[str, dict[str, str]] = {
     "diablo_blocks": {"color": DIABLO, "linestyle": "-", "marker": "o", "hatch": ""},
-    "lora_A": {"color": "#d55e00", "linestyle": "--", "marker": "^", "hatch": "////"},
+    "lora_A": {"color": "#009e73", "linestyle": "--", "marker": "^", "hatch": "////"},
     "lora_B": {"color": "#e6a817", "linestyle": ":", "marker": "s", "hatch": "...."},
 }
 PANEL = 3.0  # inches
@@ -62,10 +63,9 @@ def tidy_norms(table: Table) -> pd.DataFrame:
     frames = [
         pd.DataFrame(
             {
-                "table": table.plan["name"],
-                "used_model": group.used_model,
-                "stand_ins": "; ".join(table.plan["stand_ins"]),
                 "group": group.label,
+                "used_model": group.used_model,
+                "stand_in": bool(table.plan["stand_ins"]),
                 "row": row.number,
                 "label": row.plan["label"],
                 "parameters": row.plan["group"],
@@ -81,7 +81,7 @@ def tidy_norms(table: Table) -> pd.DataFrame:
         for group, row in gradient_rows(table)
         for run in row.runs
     ]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["table"])
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["group"])
 
 
 def _caption(table: Table, what: str) -> str:
@@ -123,9 +123,7 @@ def _norms(table: Table) -> Figure:
     for ax, group in zip(axes[:, 0], table.groups, strict=True):
         rows = [row for one, row in gradient_rows(table) if one is group]
         _norm_panel(ax, rows, every)
-        ax.set_title(
-            f"{'paper: ' if group.has_reported else ''}{group.label}  |  {table.here_label(group)}"
-        )
+        ax.set_title(table.here_label(group))
         ax.set_ylabel("gradient norm")
         if not any(row.runs for row in rows):
             _say_not_run(ax, rows)
@@ -136,44 +134,55 @@ def _norms(table: Table) -> Figure:
 
 def _norm_panel(ax: Axes, rows: Sequence[GradientRow], every: int) -> None:
     """The lines of one group's rows, with the epochs marked."""
-    last, ends = 1, set()
-    for row in (row for row in rows if row.runs):
-        # Seeds of one row have the same data and so the same number of steps.
-        steps = row.runs[0].norms.steps
-        norms = np.array([run.norms.norms for run in row.runs])
-        mean = norms.mean(axis=0)
-        pale = every > 1
-        style = _look(row, "color", "linestyle")
-        ax.plot(steps, mean, lw=0.7 if pale else 1.5, alpha=0.35 if pale else 1.0, **style)
-        if len(norms) > 1:
-            low, high = norms.min(axis=0), norms.max(axis=0)
-            ax.fill_between(steps, low, high, color=style["color"], alpha=0.15, lw=0)
-        at = steps % every == 0
-        markers: dict[str, Any] = {"markersize": 4, "markeredgecolor": EDGE, "markeredgewidth": 0.4}
-        spacing = max(1, int(at.sum()) // MOST_MARKERS)
-        ax.plot(
-            steps[at],
-            mean[at],
-            lw=1.5 if pale else 0,
-            markevery=spacing,
-            **style,
-            **_look(row, "marker"),
-            **markers,
-        )
-        last = max(last, len(steps))
-        epochs = row.runs[0].norms.epochs
-        ends |= set((np.flatnonzero(np.diff(epochs)) + 1).tolist())
-    ax.set_xlim(0, last + 1)
+    for row in rows:
+        if row.runs:
+            _norm_lines(ax, row, every)
+    runs = [run for row in rows for run in row.runs]
+    if runs:
+        _mark_epochs(ax, max((run.norms.epochs for run in runs), key=len))
+    # Room above the lines for the epochs' numbers.
+    ax.margins(y=0.1)
     ax.set_ylim(bottom=0)
+    ax.grid(visible=False, axis="x")
     ax.grid(axis="y")
-    edges = [0, *sorted(ends), last]
-    for epoch, (start, end) in enumerate(pairwise(edges), start=1):
-        if end < last:
+
+
+def _norm_lines(ax: Axes, row: GradientRow, every: int) -> None:
+    """One row: every step as a pale line, the measured ones marked, their range over the seeds."""
+    # The seeds of a row train on the same examples, and so as many steps.
+    norms = np.array([run.norms.norms for run in row.runs])
+    steps, mean = row.runs[0].norms.steps, norms.mean(axis=0)
+    at = steps % every == 0
+    style = _look(row, "color", "linestyle")
+    if every > 1:
+        ax.plot(steps, mean, lw=0.5, alpha=0.35, zorder=1, rasterized=True, color=style["color"])
+    if len(norms) > 1:
+        low, high = norms[:, at].min(axis=0), norms[:, at].max(axis=0)
+        ax.fill_between(steps[at], low, high, color=style["color"], alpha=0.18, lw=0)
+    ax.plot(
+        steps[at],
+        mean[at],
+        lw=1.5,
+        marker=LOOKS[row.plan["group"]]["marker"],
+        markersize=4,
+        markeredgecolor=EDGE,
+        markeredgewidth=0.4,
+        zorder=3,
+        markevery=max(1, int(at.sum()) // MOST_MARKERS),
+        **style,
+    )
+
+
+def _mark_epochs(ax: Axes, epochs: np.ndarray) -> None:
+    """Lines between the epochs, and their numbers."""
+    ends = [0, *(np.flatnonzero(np.diff(epochs)) + 1).tolist(), len(epochs)]
+    for epoch, (start, end) in enumerate(pairwise(ends), start=1):
+        if end < len(epochs):
             ax.axvline(end + 0.5, color=SOFT, lw=1, ls=(0, (4, 3)))
         place: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 8, "color": SOFT}
-        ax.text(
-            (start + end) / 2, 0.98, f"epoch {epoch}", transform=ax.get_xaxis_transform(), **place
-        )
+        middle = (start + end + 1) / 2
+        ax.text(middle, 0.99, f"epoch {epoch}", transform=ax.get_xaxis_transform(), **place)
+    ax.set_xlim(0, len(epochs) + 1)
 
 
 def _say_not_run(ax: Axes, rows: Sequence[GradientRow]) -> None:
@@ -191,9 +200,10 @@ def _norm_legend(table: Table) -> list[Any]:
         for row in drawn.values()
     ]
     if drawn and every > 1:
-        entries.append(Line2D([], [], color=SOFT, alpha=0.35, lw=0.7, label="every step"))
+        label = f"all steps (marked: every {every}th)"
+        entries.append(Line2D([], [], color=SOFT, alpha=0.5, lw=0.5, label=label))
     if any(len(row.runs) > 1 for row in drawn.values()):
-        entries.append(Patch(facecolor=SOFT, alpha=0.15, label="range over seeds"))
+        entries.append(Patch(facecolor=SOFT, alpha=0.18, label="range over seeds"))
     return entries
 
 
@@ -208,13 +218,14 @@ def _variances(table: Table) -> Figure:
     figure, axes = _panels(frame, len(table.groups), 2)
     for (left, right), group in zip(axes, table.groups, strict=True):
         rows = [row for one, row in gradient_rows(table) if one is group]
+        labels = list(table.columns.values())
         reported = [[cell.reported for cell in row.cells.values()] for row in rows]
-        _bars(left, rows, list(table.columns.values()), reported)
+        _bars(left, rows, labels, reported, lambda value: number(value, 2))
         left.set_title(f"reported ({group.label})")
         left.set_ylabel("variance of the gradient norm")
         values = [[cell.value for cell in row.cells.values()] for row in rows]
         spreads = [[cell.seed_sd for cell in row.cells.values()] for row in rows]
-        _bars(right, rows, list(table.columns.values()), values, spreads)
+        _bars(right, rows, labels, values, lambda value: significant(value, 2), spreads)
         right.set_title(table.here_label(group))
         if not any(row.runs for row in rows):
             _say_not_run(right, rows)
@@ -233,31 +244,21 @@ def _bars(
     rows: Sequence[GradientRow],
     epochs: Sequence[str],
     values: Sequence[Sequence[float | None]],
+    printed: Callable[[float], str],
     spreads: Sequence[Sequence[float | None]] | None = None,
 ) -> None:
     """Bars of one panel, (rows, epochs), side by side in each epoch, with their numbers on top."""
-    width = 0.8 / len(rows)
+    width = 0.84 / len(rows)
     for index, (row, heights) in enumerate(zip(rows, values, strict=True)):
         for epoch, height in enumerate(heights):
             x = epoch + (index - (len(rows) - 1) / 2) * width
-            if height is None:
-                ax.text(x, 0, "–", ha="center", va="bottom", color=SOFT)
-                continue
             sd = spreads[index][epoch] if spreads else None
-            ax.bar(
-                x,
-                height,
-                width * 0.92,
-                edgecolor=EDGE,
-                lw=0.6,
-                yerr=sd,
-                capsize=2.5,
-                error_kw={"lw": 1},
-                **_look(row, "color", "hatch"),
-            )
-            ax.text(
-                x, height + (sd or 0), significant(height), ha="center", va="bottom", fontsize=7.5
-            )
+            if height is not None:
+                error: dict[str, Any] = {"yerr": sd, "capsize": 2.5, "error_kw": {"lw": 1}}
+                look = _look(row, "color", "hatch")
+                ax.bar(x, height, 0.92 * width, edgecolor=EDGE, lw=0.6, **look, **error)
+            top, text = (height or 0) + (sd or 0), "–" if height is None else printed(height)
+            ax.text(x, top, text, ha="center", va="bottom", fontsize=7.5)
     ax.set_xticks(range(len(epochs)), epochs)
     ax.set_ylim(bottom=0)
     ax.margins(y=0.12)

@@ -44,21 +44,23 @@ def reading(table: Table) -> str:
     )
 
 
-def significant(value: float | None) -> str:
-    """A number with three significant digits: `22.3`, `0.0523`, `1.2e-5`; empty for None."""
+def significant(value: float | None, figures: int = 3) -> str:
+    """A number with so many significant digits: `22.3`, `0.0523`, `1.2e-5`; empty for None."""
     if value is None:
         return ""
-    digits = _digits(value)
-    return words.scientific(float(f"{value:.2e}")) if digits is None else number(value, digits)
+    digits = _digits(value, figures)
+    if digits is None:
+        return words.scientific(float(f"{value:.{figures - 1}e}"))
+    return number(value, digits)
 
 
-def _digits(value: float) -> int | None:
-    """Decimals that show three significant digits; None where only powers of ten are readable."""
+def _digits(value: float, figures: int = 3) -> int | None:
+    """Decimals that show the significant digits; None where only powers of ten are readable."""
     if value == 0:
         return 0
     if not 1e-4 <= abs(value) < 1e5:
         return None
-    return max(0, 2 - math.floor(math.log10(abs(value))))
+    return max(0, figures - 1 - math.floor(math.log10(abs(value))))
 
 
 def here(cell: VarianceCell) -> str:
