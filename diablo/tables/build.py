@@ -8,6 +8,7 @@ from diablo.io import read_json, sha256_file, write_text
 from diablo.provenance import Provenance
 from diablo.tables import gradient_formats, render, words
 from diablo.tables.collect import load_table
+from diablo.tables.curve import draw_curve
 from diablo.tables.figure import draw
 from diablo.tables.gradient_figure import draw_gradients
 from diablo.tables.gradients import load_gradients
@@ -47,7 +48,7 @@ def aggregate(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0) 
         table = load_table(plan_path, resamples, seed)
         captions, writers = draw(table, figures), render.WRITERS
         if table.plan["curve"]:
-            raise NotImplementedError
+            captions |= draw_curve(table, figures)
     name = table.plan["name"]
     for suffix, write in writers.items():
         write_text(tables / f"{name}{suffix}", write(table))
