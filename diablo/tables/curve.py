@@ -67,9 +67,9 @@ def tidy_curve(table: Table) -> pd.DataFrame:
     frame = tidy(table)
     frame = frame[frame["column"] == "avg"].reset_index(drop=True)
     rows = [row for _, row in table.rows]
-    frame.insert(0, over, pd.array([row.plan[over] for row in rows], dtype="Int64"))
+    frame.insert(0, over, pd.Series([row.plan[over] for row in rows], dtype="Int64"))
     here = [row.plan["setting_used"][over] if row.runs else None for row in rows]
-    frame.insert(1, f"{over}_used", pd.array(here, dtype="Int64"))
+    frame.insert(1, f"{over}_used", pd.Series(here, dtype="Int64"))
     shown = frame[over].notna() | (frame["method"] == "full")
     return frame[shown].reset_index(drop=True)
 
