@@ -37,6 +37,12 @@ class Letters:
         return {"input_ids": ids}
 
 
+def test_every_task_has_the_size_of_the_papers_test_set():
+    for protocol in (PAPER, RELEASED, PEER):
+        assert set(protocol.test_sizes) == set(protocol.labels)
+    assert sum(PAPER.test_sizes.values()) == 22_419
+
+
 TOKENIZERS = [Letters(), Letters(bos=True), Letters(bos=True, eos=True)]
 
 

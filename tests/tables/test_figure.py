@@ -104,7 +104,19 @@ def test_long_names_and_reasons_stay_inside(build) -> None:
 
     rows = [
         build.row("A method with quite a long name", rank=128, reason="a long reason " * 8),
-        build.row("DiaBlo", "diablo", num_blocks=64, runs=[build.run("one", "diablo")]),
+        build.row(
+            "DiaBlo",
+            "diablo",
+            num_blocks=1024,
+            setting_used={"num_blocks": 128, "rank": None, "lr": 1e-4},
+            runs=[build.run(f"s{i}", "diablo", seed=i) for i in (0, 1)],
+        ),
+        build.row(
+            "LoRA",
+            rank=128,
+            setting_used={"num_blocks": None, "rank": 64, "lr": 1e-4},
+            runs=[build.run(f"l{i}", seed=i) for i in (0, 1)],
+        ),
     ]
     table = load_table(build.plan(rows), resamples=200)
     with matplotlib.style.context(figure.STYLE):

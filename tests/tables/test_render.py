@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from html_cells import Cells
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,36 +20,6 @@ from diablo.tables.render import interval, number, sign, signed, spread
 
 STAND_IN = "Small-1M stands in for Big0"
 ODD_LABEL = "SMT_{best} 50% & <more> #1 ~^\\ $x$ a|b"
-
-
-class Cells(HTMLParser):
-    """Collects the text of all table cells by row, all tags, and checks that they are closed."""
-
-    VOID = ("meta", "br", "col", "img", "link", "input", "hr")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self.tags: list[tuple[str, dict]] = []
-        self.open: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attributes: list) -> None:
-        self.tags.append((tag, dict(attributes)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if "td" in self.open or "th" in self.open:
-            self.rows[-1][-1] += data
 
 
 @pytest.fixture
