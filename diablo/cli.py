@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--model", help="a model of workflow/catalog.yaml")
     sub.add_argument("--dataset", help="a data set of workflow/catalog.yaml")
     sub.add_argument("--out", type=Path, help="folder to write")
+    sub.add_argument("--experiments", help="your own experiments, as in config.yaml")
     sub.add_argument("--mirror", help="folder that holds the sources (looked up first)")
     sub.add_argument("--cache", help="folder for downloads (default: ~/.cache/diablo)")
     sub.add_argument(
@@ -98,16 +99,15 @@ def parser() -> argparse.ArgumentParser:
 
 def download(options: argparse.Namespace) -> None:
     from diablo.data import prepare
+    from diablo.planning import user_catalog
 
-    where = {"mirror": options.mirror, "cache": options.cache}
     if options.check:
-        check(options)
-    elif options.out is None or (options.model is None) == (options.dataset is None):
+        return check(options)
+    if options.out is None or (options.model is None) == (options.dataset is None):
         raise ValueError("give --out and one of --model and --dataset, or --check EXPERIMENT")
-    elif options.model:
-        prepare.download_model(options.model, options.out, **where)
-    else:
-        prepare.download_dataset(options.dataset, options.out, **where)
+    build = prepare.download_model if options.model else prepare.download_dataset
+    name, catalog = options.model or options.dataset, user_catalog(options.experiments)
+    build(name, options.out, options.mirror, options.cache, catalog)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -121,7 +121,8 @@ def check(options: argparse.Namespace) -> None:
     from diablo.validation import validate
 
     given = yaml.safe_load(options.config.read_text(encoding="utf-8")) or {}
-    given |= {"scale": options.scale} if options.scale else {}
+    for key in ("scale", "experiments"):
+        given |= {key: value} if (value := getattr(options, key)) else {}
     config = validate(Config, given, str(options.config))
     plan = resolve(config)
     models: set[str] = set()
@@ -136,6 +137,7 @@ def check(options: argparse.Namespace) -> None:
         sorted(datasets),
         options.mirror or config.mirror,
         options.cache or config.cache,
+        plan.catalog,
     )
     if problems:
         raise ValueError(
@@ -187,13 +189,13 @@ def work_folder(run_folder: Path, part: str) -> Path:
 
 
 def finetune(options: argparse.Namespace) -> None:
-    from diablo.data.protocol import load_protocol
+    from diablo.data.protocol import protocol_of
     from diablo.data.sources import locked
     from diablo.training import finetune as run
 
     spec = read_spec(options.spec)
     folder = options.spec.parent
-    protocol = load_protocol(spec.suite, spec.variant)
+    protocol = protocol_of(spec)
     work = work_folder(folder, "finetune")
     # A killed Snakemake leaves its job running: the one that takes over waits for it to end.
     with locked(work):

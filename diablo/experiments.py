@@ -149,11 +149,11 @@ class Tune(Strict):
 
 
 class Experiment(Strict):
-    """One table or figure of the paper."""
+    """One table or figure of the paper, or one of a user's own (`diablo.own`)."""
 
     name: str
     title: str
-    section: str
+    section: str | None = Field(None, description="of the paper")
     kind: Kind = "accuracy"
     train: str = Field(description="the paper's training set (a name in the catalogue)")
     suite: str
@@ -200,6 +200,9 @@ class Config(Strict):
     """config.yaml, validated. Every key has a default, so an empty file is a valid config."""
 
     scale: ScaleName = "demo"
+    experiments: str | None = Field(
+        None, description="a user's own: a YAML file or a folder of them"
+    )
     mirror: str | None = None
     cache: str | None = None
     protocol: Variant = "paper"

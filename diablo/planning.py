@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diablo.data.catalog import load_catalog
+from diablo.data.catalog import Catalog, load_catalog
+from diablo.data.local import model_files
 from diablo.data.protocol import unknown
 from diablo.experiments import (
     WORKFLOW,
@@ -22,7 +23,7 @@ from diablo.experiments import (
     Row,
     load_experiment,
 )
-from diablo.io import sha256_json
+from diablo.own import OwnExperiment, load_own, with_own
 from diablo.resolver import Resolver
 from diablo.rows import Rows
 from diablo.scales import load_scale
@@ -33,11 +34,11 @@ from diablo.specs import RunSpec, SuiteSpec
 class Plan:
     """All that the workflow needs to know: runs and suites by name, and each table's rows."""
 
+    #: Models and data sets, a user's own among them.
+    catalog: Catalog
     runs: dict[str, RunSpec] = field(default_factory=dict)
     suites: dict[str, SuiteSpec] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
-    #: Hash of each data set's declaration: a changed source rebuilds what depends on it.
-    dataset_digests: dict[str, str] = field(default_factory=dict)
 
     def runs_of(self, table: str) -> list[str]:
         """Names of the runs that `table` needs, in order, each once."""
@@ -54,6 +55,12 @@ class Plan:
                 paths.append(run["log"])
             found |= dict.fromkeys(path for path in paths if path)
         return list(found)
+
+    def model_files(self, model: str) -> list[str]:
+        """The user's own files that a model is made from; none for other models."""
+        entry = self.catalog.models[model]
+        local = entry.builder == "folder"
+        return list(map(str, model_files(Path(entry.sources[0].name)))) if local else []
 
     def models_of(self, table: str) -> list[str]:
         """Catalogue names of the models that `table` needs."""
@@ -74,13 +81,12 @@ def experiment_names(folder: Path = WORKFLOW / "experiments") -> list[str]:
 
 
 def resolve(config: Config, workflow: Path = WORKFLOW) -> Plan:
-    """Resolve every experiment at the config's scale.
+    """Resolve every experiment at the config's scale, and a user's own as they are written.
 
     Raises:
         ValueError: on any unknown name or impossible setting; the message says where and what.
     """
     scale = load_scale(config.scale, workflow / "scales")
-    catalog = load_catalog(workflow / "catalog.yaml")
     experiments = [
         load_experiment(name, workflow / "experiments")
         for name in experiment_names(workflow / "experiments")
@@ -88,18 +94,27 @@ def resolve(config: Config, workflow: Path = WORKFLOW) -> Plan:
     for name in scale.experiments:
         if name not in (names := [experiment.name for experiment in experiments]):
             raise ValueError(unknown("experiment", name, names, f"scale {scale.name}: experiments"))
+    own = load_own(config.experiments, [experiment.name for experiment in experiments])
+    catalog = with_own(load_catalog(workflow / "catalog.yaml"), own)
+    experiments += own
     filter = RowFilter.build(config, experiments)
-    plan, device = Plan(), used_device(config)
+    plan, device = Plan(catalog), used_device(config)
     for experiment in experiments:
-        rows = Rows(config, scale, catalog, experiment, filter, device)
+        here = experiment.scale(scale.name) if isinstance(experiment, OwnExperiment) else scale
+        rows = Rows(config, here, catalog, experiment, filter, device)
         table = Resolver(rows, plan).table()
         mark_repeats(table["groups"])
         plan.tables[experiment.name] = table
-    plan.dataset_digests = {
-        name: sha256_json(dataset.model_dump(mode="json"))
-        for name, dataset in catalog.datasets.items()
-    }
     return plan
+
+
+def user_catalog(experiments: str | Path | None) -> Catalog:
+    """The catalogue with the models and data sets of a user's experiments; for the jobs.
+
+    Raises:
+        ValueError: see `diablo.own`.
+    """
+    return with_own(load_catalog(), load_own(experiments, experiment_names()))
 
 
 def used_device(config: Config) -> Device:

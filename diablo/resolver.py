@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from diablo.data.protocol import load_protocol, unknown
+from diablo.data.protocol import Protocol, unknown
 from diablo.experiments import (
     Group,
     Row,
     Settings,
 )
 from diablo.methods import METHODS
+from diablo.own import OwnExperiment
 from diablo.realise import linear_modules
 from diablo.rows import Rows, is_trained
 from diablo.runs import Runs
@@ -32,8 +33,7 @@ class Resolver:
     def table(self) -> dict[str, Any]:
         """The experiment's plan: the JSON that `diablo aggregate` reads."""
         suite = self._suite()
-        e, scale, variant = self.rows.experiment, self.rows.scale, self.rows.config.protocol
-        protocol = load_protocol(e.suite, variant)
+        e, scale, protocol = self.rows.experiment, self.rows.scale, self.rows.protocol
         groups = [self._group(group) for group in e.groups]
         return {
             "name": e.name,
@@ -44,7 +44,8 @@ class Resolver:
             "scale": scale.name,
             "scale_describe": scale.describe,
             "suite": e.suite,
-            "variant": variant,
+            "test_sizes_paper": self._test_sizes(protocol, suite),
+            "variant": self.rows.variant,
             "protocol": protocol.describe,
             "unstated": list(protocol.unstated),
             "columns": e.columns,
@@ -59,16 +60,15 @@ class Resolver:
 
     def _suite(self) -> SuiteSpec:
         experiment, scale, config = self.rows.experiment, self.rows.scale, self.rows.config
-        name, variant = experiment.suite, config.protocol
+        name, variant = experiment.suite, self.rows.variant
         if name not in scale.suites:
             raise ValueError(unknown("suite", name, scale.suites, f"scale {scale.name}"))
         use = scale.suites[name]
-        protocol = load_protocol(name, variant)
+        protocol, tasks = self.rows.protocol, self.rows.tasks()
         # Other kinds have columns of their own.
         for task in experiment.columns if experiment.kind == "accuracy" else ():
-            if task not in protocol.labels:
-                where = f"{experiment.name}: columns"
-                raise ValueError(unknown("task", task, protocol.labels, where))
+            if task not in tasks:
+                raise ValueError(unknown("task", task, tasks, f"{experiment.name}: columns"))
         decoding = {
             "num_beams": protocol.decoding.num_beams,
             "max_new_tokens": protocol.decoding.max_new_tokens,
@@ -84,18 +84,26 @@ class Resolver:
             variant=variant,
             dataset=use.dataset,
             data_path=f"{config.results}/{scale.name}/data/{use.dataset}",
-            # All of the suite's tasks, whatever the table shows: tables share runs and their scores.
-            tasks=list(protocol.labels),
+            tasks=tasks,
             limit_per_task=self.rows.limits().test_per_task,
             decoding=decoding | use.decoding,
             notes=[use.note] if use.note else [],
+            protocol=experiment.protocol.model_dump()
+            if isinstance(experiment, OwnExperiment)
+            else None,
         )
         if self.plan.suites.setdefault(f"{name}-{variant}", spec) != spec:
             raise ValueError(
                 f"{experiment.name}: suite {name} is evaluated in another way by another "
-                "experiment of this scale; test_per_task must be the same for both"
+                "experiment of this scale; both need the same test_per_task (and, if they are your "
+                "own, the same columns, data and protocol, or another `suite`)"
             )
         return spec
+
+    def _test_sizes(self, protocol: Protocol, suite: SuiteSpec) -> dict[str, int]:
+        """The paper's full test sizes, where its test sets are scored without a cap."""
+        complete = "expect_test" in self.rows.catalog.datasets[suite.dataset].options
+        return dict(protocol.test_sizes) if complete and not suite.limit_per_task else {}
 
     def _stand_ins(self) -> list[str]:
         rows, experiment = self.rows, self.rows.experiment

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diablo.data.catalog import Catalog
-from diablo.data.protocol import unknown
+from diablo.data.protocol import OWN, Protocol, load_protocol, own_protocol, unknown
 from diablo.experiments import Config, Device, Experiment, Group, Limits, Row, Settings, Tune
 from diablo.methods import METHODS
+from diablo.own import OwnExperiment
 from diablo.realise import Sizes, realise
 from diablo.scales import Scale
 from diablo.shapes import Shapes
@@ -45,6 +46,23 @@ class Rows:
     experiment: Experiment
     filter: RowFilter
     device: Device
+
+    @property
+    def variant(self) -> str:
+        """Variant of the protocol; a user's own has only one."""
+        return OWN if isinstance(self.experiment, OwnExperiment) else self.config.protocol
+
+    @property
+    def protocol(self) -> Protocol:
+        """How this experiment frames, decodes and reads."""
+        if isinstance(self.experiment, OwnExperiment):
+            return own_protocol(self.experiment.suite, **self.experiment.protocol.model_dump())
+        return load_protocol(self.experiment.suite, self.config.protocol)
+
+    def tasks(self) -> list[str]:
+        """Tasks that are scored: all of the suite's, as tables share runs and their scores."""
+        own = isinstance(self.experiment, OwnExperiment)
+        return list(self.experiment.columns if own else self.protocol.labels)
 
     def limits(self) -> Limits:
         """Caps: command line, then scale (by experiment and device, the closest first)."""
@@ -90,10 +108,13 @@ class Rows:
         return self.config.tune or self.experiment.tune
 
     def lr_from(self, row: Row) -> str | None:
+        """Where a row's learning rate comes from; None without training."""
         if not is_trained(row.method):
             return None
         if self.tune:
             return "tuned"
+        if isinstance(self.experiment, OwnExperiment):
+            return "given"
         return "scale" if self._by_scale(row).lr is not None else "paper"
 
     def paper_settings(self, group: Group, row: Row) -> Settings:

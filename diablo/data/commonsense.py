@@ -16,6 +16,9 @@ from diablo.data.protocol import unknown
 Record = dict[str, Any]
 Splits = dict[str, list[Record]]
 
+#: So many different answers of a task are counted one by one.
+FEW = 20
+
 
 def build(dataset: Dataset, files: dict[str, Path]) -> tuple[Splits, dict[str, Any]]:
     """Read all parts, remove training rows that a test set holds too, and mix the training set.
@@ -137,14 +140,15 @@ def normalised(text: str) -> str:
 
 
 def summary(splits: Splits) -> dict[str, Any]:
-    """Number of records and of each answer, by split and task."""
+    """Number of records and of each answer, by split and task; no answers where they are many."""
     result: dict[str, Any] = {}
     for split, records in splits.items():
         answers: dict[str, Counter[str]] = defaultdict(Counter)
         for record in records:
             answers[record["task"]][record["answer"]] += 1
         result[split] = {
-            task: {"n": counts.total(), "answers": dict(sorted(counts.items()))}
+            task: {"n": counts.total()}
+            | ({"answers": dict(sorted(counts.items()))} if len(counts) <= FEW else {})
             for task, counts in sorted(answers.items())
         }
     return result

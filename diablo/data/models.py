@@ -85,7 +85,7 @@ def build_hf(model: Model, out: Path, mirror: Folder, cache: Folder) -> dict[str
     snapshot: Snapshot = fetch_snapshot(source, model.gated, mirror, cache)
     out.mkdir()
     for name in snapshot.files:
-        place = shutil.copyfile if snapshot.origin == "mirror" else _link_or_copy
+        place = shutil.copyfile if snapshot.origin == "mirror" else link_or_copy
         place(snapshot.folder / name, out / name)
     return {
         "sources": {f"{source.name}/{name}": sha for name, sha in snapshot.files.items()},
@@ -95,7 +95,7 @@ def build_hf(model: Model, out: Path, mirror: Folder, cache: Folder) -> dict[str
     }
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:

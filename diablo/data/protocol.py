@@ -2,7 +2,8 @@
 
 It says how a prompt is framed, where the loss is taken, how a sequence is truncated, how text is
 decoded and how the answer is read back. The declarations are data (`protocols/<suite>.yaml`); the
-variants are `paper`, `released` (the authors' code) and `peer` (the repositories of the baselines).
+variants are `paper`, `released` (the authors' code) and `peer` (the repositories of the baselines). A
+user's own experiment brings its protocol along (`own_protocol`), in the specs that the jobs read.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ import dataclasses
 import difflib
 import functools
 import re
-from collections.abc import Mapping
+import string
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 FOLDER = Path(__file__).with_name("protocols")
+
+#: The variant of a user's own protocol, the only one that it has.
+OWN = "own"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +69,13 @@ class Protocol:
     special_tokens: bool = True
     #: Of an example that is too long, the prompt is first cut to so many tokens, its start kept.
     max_prompt_length: int | None = None
+    #: Reads the answer of any task, instead of labels: group 1 of the first match, or all of it.
+    pattern: str | None = None
+
+    @property
+    def fields(self) -> list[str]:
+        """Names of the record's fields that the evaluation prompt shows."""
+        return format_fields(self.eval_prompt)
 
     def prompt_for_training(self, record: Mapping[str, Any]) -> str:
         """The framed prompt of a training record (keys `instruction`, ...)."""
@@ -78,11 +90,15 @@ class Protocol:
         return self.response.format_map(record)
 
     def extract(self, task: str, prompt: str, completion: str) -> str | None:
-        """Read the answer's label from a completion; None where there is none.
+        """Read the answer from a completion; None where there is none.
 
         Raises:
-            ValueError: if the protocol has no labels for `task`.
+            ValueError: if the protocol has neither a pattern nor labels for `task`.
         """
+        if self.pattern is not None:
+            found = re.search(self.pattern, completion)
+            answer = found and found.group(1 if found.re.groups else 0)
+            return None if answer is None else answer.strip()
         if task not in self.labels:
             raise ValueError(unknown("task", task, self.labels, f"protocol {self.suite!r}"))
         text = completion
@@ -101,6 +117,71 @@ def unknown(kind: str, name: object, valid: Any, where: str) -> str:
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{where}: unknown {kind} {str(name)!r}; {hint}valid: {', '.join(names)}"
+
+
+def format_fields(template: str) -> list[str]:
+    """Names of the fields of a format string, each once, in order.
+
+    Raises:
+        ValueError: if it is no format string, or a field has no name.
+    """
+    names = []
+    for _, name, _, _ in string.Formatter().parse(template):
+        if name is not None:
+            first = re.split(r"[.\[]", name)[0]
+            if not first or first.isdigit():
+                raise ValueError(f"{{{name}}} names no field of a record (write {{{{ for a brace)")
+            names.append(first)
+    return list(dict.fromkeys(names))
+
+
+def own_protocol(
+    suite: str,
+    prompt: str,
+    response: str,
+    max_length: int,
+    mask_prompt: bool = True,
+    special_tokens: bool = True,
+    pattern: str | None = None,
+    describe: str | None = None,
+    max_new_tokens: int = 1,
+    stop: Sequence[str] = (),
+    num_beams: int = 1,
+) -> Protocol:
+    """A user's own protocol: the same prompt in training and evaluation, the loss on the response.
+
+    Args:
+        prompt, response: format strings over a record's fields.
+        pattern: regular expression that reads the answer; with `describe` and the decoding it
+            matters to evaluation alone, so a RunSpec carries none of the three.
+    """
+    return Protocol(
+        suite=suite,
+        variant=OWN,
+        describe=describe or "as the experiment's YAML says",
+        train_prompt=prompt,
+        eval_prompt=prompt,
+        response=response,
+        tokenize="separate",
+        mask_prompt=mask_prompt,
+        append_eos=True,
+        max_length=max_length,
+        decoding=Decoding(num_beams, max_new_tokens, tuple(stop)),
+        extraction={},
+        labels={},
+        metric="acc",
+        test_sizes={},
+        unstated=(),
+        special_tokens=special_tokens,
+        pattern=pattern,
+    )
+
+
+def protocol_of(spec: Any) -> Protocol:
+    """The protocol of a RunSpec or SuiteSpec: the one it brings along, else the declared one."""
+    if spec.protocol is not None:
+        return own_protocol(spec.suite, **spec.protocol)
+    return load_protocol(spec.suite, spec.variant)
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from pathlib import Path
 import requests
 from tqdm import tqdm
 
-from diablo.data.catalog import GeneratedSource, GithubSource, PypiSource
+from diablo.data.catalog import GeneratedSource, GithubSource, LocalSource, PypiSource
 from diablo.io import sha256_file, write_text
 
 #: Where files of GitHub repositories are served (a test points it at a server of its own).
@@ -49,7 +49,7 @@ def cache_folder(cache: Folder = None) -> Path:
 
 
 def fetch(
-    source: PypiSource | GithubSource, mirror: Folder = None, cache: Folder = None
+    source: PypiSource | GithubSource | LocalSource, mirror: Folder = None, cache: Folder = None
 ) -> Fetched:
     """The source's file, looked up in the mirror, then the cache, then the network.
 
@@ -59,6 +59,9 @@ def fetch(
     """
     if isinstance(source, PypiSource):
         return installed_file(source)
+    if isinstance(source, LocalSource):
+        path = Path(source.path)
+        return Fetched(path, _checked(path, source.sha256, keep_aside=False), "local")
     kept = find(source, mirror, cache)
     if kept is not None:
         return kept
@@ -91,12 +94,16 @@ def find(source: GithubSource, mirror: Folder, cache: Folder) -> Fetched | None:
 
 
 def problems(
-    source: PypiSource | GithubSource | GeneratedSource, mirror: Folder = None, cache: Folder = None
+    source: PypiSource | GithubSource | GeneratedSource | LocalSource,
+    mirror: Folder = None,
+    cache: Folder = None,
 ) -> list[str]:
     """What keeps this source from being used without a network; nothing is downloaded."""
     try:
         if isinstance(source, PypiSource):
             installed_file(source)
+        elif isinstance(source, LocalSource):
+            return []  # looked at while the experiment was read
         elif isinstance(source, GeneratedSource):
             require_version(source.package, source.version)
         elif find(source, mirror, cache) is None:

@@ -53,10 +53,12 @@ class StopAtAnswer:
     ) -> StopAtAnswer | None:
         """For greedy decoding where the answer of every task is final as soon as it is read.
 
-        None where it is not: beams (another one may win later), a protocol that does not read the
-        first label of the completion alone, labels or stop strings that overlap, or a tokenizer
+        None where it is not: beams (another one may win later), a protocol that reads by a pattern or
+        not the first label of the completion alone, labels or stop strings that overlap, or a tokenizer
         whose decoder may rewrite earlier text.
         """
+        if protocol.pattern is not None:
+            return None
         first = protocol.extraction["text"] == "completion" and not protocol.extraction["after"]
         safe = (
             decoding.num_beams == 1

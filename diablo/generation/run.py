@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from diablo.data.protocol import Decoding, load_protocol
+from diablo.data.protocol import Decoding, protocol_of
 from diablo.generation.answers import StopAtAnswer, finished
 from diablo.generation.engines import BACKENDS, Engine, choose_backend, dtype_of, open_engine
 from diablo.generation.partial import Partial
@@ -60,7 +60,7 @@ def generate(
     provenance = Provenance("generate", inputs=_inputs(spec, suite, run_folder))
     tokenizer, ids = encode(spec, suite, prompts, decoding)
     batches = BACKENDS[backend].batches([len(row) for row in ids], decoding, device, batch_size)
-    protocol = load_protocol(suite.suite, suite.variant)
+    protocol = protocol_of(suite)
     stop = None
     if stop_at_answer and BACKENDS[backend].ENDS_EARLY:
         stop = StopAtAnswer.of(tokenizer, decoding, protocol, suite.tasks)
@@ -91,7 +91,7 @@ def generate(
         ) as engine:
             started = time.monotonic()
             for rows in _progress(todo, len(prompts), f"generate {spec.run}"):
-                labels = [protocol.labels[prompts[row].task] for row in rows]
+                labels = [protocol.labels.get(prompts[row].task, ()) for row in rows]
                 new = _complete(engine, [ids[row] for row in rows], labels, stop)
                 generated += sum(map(len, new))
                 ended = [stop is not None and stop(*pair) for pair in zip(new, labels, strict=True)]
@@ -182,7 +182,7 @@ def encode(
 
     from diablo.data.encode import encode_prompt
 
-    protocol = load_protocol(suite.suite, suite.variant)
+    protocol = protocol_of(suite)
     tokenizer = AutoTokenizer.from_pretrained(spec.model_path)
     room = getattr(AutoConfig.from_pretrained(spec.model_path), "max_position_embeddings", None)
     ids = []

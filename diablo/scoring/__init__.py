@@ -1,4 +1,4 @@
-"""Scores of stored generations, computed by lm-eval on the task files in `tasks/`."""
+"""Scores of stored generations, computed by lm-eval on the task files in `tasks/`, where there are any."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from diablo.data.protocol import load_protocol
+from diablo.data.protocol import protocol_of
 from diablo.generation.prompts import Prompt, suite_decoding, suite_prompts
 from diablo.io import read_json, read_jsonl, write_json
 from diablo.provenance import Provenance
@@ -70,7 +70,7 @@ def score(spec: Any, suite: Any, generations_path: str | Path, out_path: str | P
 
 
 def task_name(task: str, variant: str) -> str:
-    """Name of the lm-eval task file; the paper's variant has no suffix."""
+    """Name of the lm-eval task; the paper's variant has no suffix."""
     return f"diablo_{task}" if variant == "paper" else f"diablo_{task}_{variant}"
 
 
@@ -133,6 +133,7 @@ def _evaluate(suite: Any, stored: dict[tuple[str, str], tuple[str, str]]) -> dic
     from lm_eval.evaluator import evaluate
     from lm_eval.tasks import TaskManager
 
+    from diablo.scoring.lm_tasks import suite_task
     from diablo.scoring.replay import Replay
 
     # Its warnings are about models that are really run; errors still show.
@@ -140,18 +141,22 @@ def _evaluate(suite: Any, stored: dict[tuple[str, str], tuple[str, str]]) -> dic
     where = {"data": str(suite.data_path), "limit_per_task": suite.limit_per_task}
     # Only our own tasks: to index lm-eval's thousands would take longer than the scoring.
     manager = TaskManager(include_path=TASKS, include_defaults=False, metadata=where)
-    names = [task_name(task, suite.variant) for task in suite.tasks]
-    for name in names:
-        if name not in manager.all_subtasks:
-            raise ValueError(f"{TASKS}: no lm-eval task {name!r}; add a task file for it")
+    names = {task_name(task, suite.variant): task for task in suite.tasks}
+    if (TASKS / suite.suite).is_dir():
+        for name in names:
+            if name not in manager.all_subtasks:
+                raise ValueError(f"{TASKS}: no lm-eval task {name!r}; add a task file for it")
+        tasks = manager.load(list(names))
+    else:
+        tasks = manager.load([suite_task(suite, task, name) for name, task in names.items()])
     # Not `simple_evaluate`: its survey of the machine imports torch and takes longer than the scores.
     # The error of a mean has a closed form: one "iteration" of bootstrap switches it on.
-    return evaluate(Replay(stored), manager.load(names), bootstrap_iters=1)
+    return evaluate(Replay(stored), tasks, bootstrap_iters=1)
 
 
 def _outcomes(results: dict, name: str, suite: Any) -> dict:
     """One task's entry of the score file, from lm-eval's results."""
-    metric = load_protocol(suite.suite, suite.variant).metric
+    metric = protocol_of(suite).metric
     outcomes = [
         {
             "id": sample["doc"]["id"],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diablo.data.encode import encode_answer
-from diablo.data.protocol import Protocol, load_protocol
+from diablo.data.protocol import Protocol, protocol_of
 from diablo.generation.engines import dtype_of
 from diablo.generation.prompts import suite_prompts
 from diablo.io import read_jsonl, write_json
@@ -92,7 +92,7 @@ def _measure(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_for_inference(spec, adapter, device, dtype_of(spec))
     tokenizer = AutoTokenizer.from_pretrained(spec.model_path)
-    protocol = load_protocol(spec.suite, spec.variant)
+    protocol = protocol_of(spec)
     losses = answer_losses(model, tokenizer, protocol, records)
     by_task: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for record, (nll, tokens) in zip(records, losses, strict=True):

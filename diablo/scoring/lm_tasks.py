@@ -1,6 +1,6 @@
 """What the lm-eval task files in `tasks/` refer to: documents, answer extraction, the metric.
 
-The wording, the labels and the extraction come from the protocol (`diablo.data.protocol`), the
+Suites without task files get the same tasks from here (`suite_task`). The wording, the labels and the extraction come from the protocol (`diablo.data.protocol`), the
 records and the subset from `diablo.generation.prompts`: an lm-eval user gets exactly the prompts
 that the pipeline asks. lm-eval itself is not imported here.
 """
@@ -8,10 +8,11 @@ that the pipeline asks. lm-eval itself is not imported here.
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from diablo.data.protocol import load_protocol
-from diablo.generation.prompts import load_prompts
+from diablo.data.protocol import Protocol, load_protocol, protocol_of
+from diablo.generation.prompts import load_prompts, suite_decoding
 
 if TYPE_CHECKING:
     import datasets
@@ -42,8 +43,6 @@ def documents(
     Raises:
         ValueError: if no data folder is given or it lacks the task; says what to do.
     """
-    import datasets
-
     data = data or os.environ.get(DATA_VARIABLE)
     if not data:
         raise ValueError(
@@ -51,11 +50,22 @@ def documents(
             f"{DATA_VARIABLE}=FOLDER, a data set folder with test.jsonl, such as "
             "results/mini/data/commonsense_mirror (built by `diablo download`)"
         )
-    protocol = load_protocol(suite, variant)
+    return _documents(load_protocol(suite, variant), task, data, limit_per_task)
+
+
+def _documents(
+    protocol: Protocol,
+    task: str,
+    data: str,
+    limit_per_task: int | None = None,
+    **_other_metadata: Any,
+) -> dict[str, datasets.Dataset]:
+    import datasets
+
     rows = [
         {
-            "suite": suite,
-            "variant": variant,
+            "suite": protocol.suite,
+            "variant": protocol.variant,
             "task": task,
             "id": prompt.id,
             "prompt": prompt.text,
@@ -75,6 +85,40 @@ def extract(responses: list[list[str]], docs: list[dict]) -> list[list[str | Non
         ]
         for texts, doc in zip(responses, docs, strict=True)
     ]
+
+
+def _extract(
+    protocol: Protocol, responses: list[list[str]], docs: list[dict]
+) -> list[list[str | None]]:
+    return [
+        [protocol.extract(doc["task"], doc["prompt"], text) for text in texts]
+        for texts, doc in zip(responses, docs, strict=True)
+    ]
+
+
+def suite_task(suite: Any, task: str, name: str) -> dict[str, Any]:
+    """lm-eval's config of a SuiteSpec's task without a file; says the same as `tasks/*/_base.yaml`."""
+    protocol, decoding = protocol_of(suite), suite_decoding(suite)
+    extraction = {"function": "custom", "filter_fn": partial(_extract, protocol)}
+    return {
+        "task": name,
+        "custom_dataset": partial(_documents, protocol, task),
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "prompt",
+        "doc_to_target": "answer",
+        "num_fewshot": 0,
+        "generation_kwargs": {
+            "max_gen_toks": decoding.max_new_tokens,
+            "until": list(decoding.stop),
+            "do_sample": False,
+            "num_beams": decoding.num_beams,
+        },
+        "filter_list": [{"name": "label", "filter": [extraction, {"function": "take_first"}]}],
+        "process_results": accuracy,
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        "metadata": {"version": 1},
+    }
 
 
 def accuracy(doc: dict, results: list[str | None]) -> dict[str, int]:

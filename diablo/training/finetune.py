@@ -100,10 +100,11 @@ def finetune(
     base = load_base(spec.model_path, device, dtype)
     base_parameters = count(base)
     faster = choose(acceleration, base, spec, device, autocast, encoded.mean_tokens)
-    faster.apply(base)
     pad = tokenizer.pad_token_id or 0
     gradients = calibration_gradients(encoded.examples, spec, pad)
     model = method.prepare(base, spec, work_folder, gradients)
+    # Afterwards: the gradients above are taken on padded rows, which a model for packed ones refuses.
+    faster.apply(base)
     trainer = make_trainer(model, encoded.examples, spec, pad, autocast, faster, checkpoints)
     steps = StepLog(log, trainer.facts)
     trainer.add_callback(steps)

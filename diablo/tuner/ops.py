@@ -53,7 +53,7 @@ class BlockLayout(Layout):
 
     def block_views(self, blocks: Tensor) -> list[Tensor]:
         """``(N, d1, d2)`` -> ``(full, d1, d2)`` and, where a block is cut, ``(1, edge_in, edge_out)``."""
-        views = [blocks[: self.full]]
+        views = [blocks if self.covers_parameter else blocks[: self.full]]
         if self.has_edge:
             views.append(blocks[self.full : self.full + 1, : self.edge_in, : self.edge_out])
         return views

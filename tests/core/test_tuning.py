@@ -55,8 +55,9 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     a = trial(tmp_path, "a", 1e-3, 0.5)
     with pytest.raises(ValueError, match=r"b/held_out\.json: no such file"):
         tuned(spec_of("final", trials=[a, "b"]), tmp_path)
-    b = trial(tmp_path, "b", 2e-3, float("nan"))
-    with pytest.raises(ValueError, match="nan"):
+    b = trial(tmp_path, "b", 2e-3, 0.4)
+    write_json(tmp_path / "b" / "held_out.json", {"run": "a", "value": 0.4})
+    with pytest.raises(ValueError, match="run is 'a'"):
         tuned(spec_of("final", trials=[a, b]), tmp_path)
     b = trial(tmp_path, "b", 2e-3, 0.4, held_out=8)
     with pytest.raises(ValueError, match=r"held out \[8, 16\]"):

@@ -132,7 +132,7 @@ def run_with_labels(make_run, make_suite, tmp_path, monkeypatch):
     def run(labels, out, **options):
         protocol = load_protocol("commonsense", "paper")
         changed = dataclasses.replace(protocol, labels=dict.fromkeys(TASKS, labels))
-        monkeypatch.setattr("diablo.generation.run.load_protocol", lambda *_: changed)
+        monkeypatch.setattr("diablo.generation.run.protocol_of", lambda *_: changed)
         spec, folder = make_run()
         options = {"backend": "transformers", "threads": 1, **options}
         suite = make_suite(**options.pop("suite", {}))

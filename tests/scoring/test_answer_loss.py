@@ -19,7 +19,8 @@ from diablo.scoring.answer_loss import answer_losses, measure_held_out, measure_
 def spec_of(model: Path, **fields) -> SimpleNamespace:
     values = {
         "run": "run", "method": "zero-shot", "model_path": str(model), "precision": "fp32",
-        "suite": "commonsense", "variant": "paper", "held_out": 0, "train_limit": None, "seed": 0,
+        "suite": "commonsense", "variant": "paper", "protocol": None, "held_out": 0,
+        "train_limit": None, "seed": 0,
     }  # fmt: skip
     return SimpleNamespace(**{**values, **fields})
 

@@ -32,13 +32,32 @@ def tiny(tmp_path_factory, protocol):
     return folder
 
 
+@pytest.fixture(scope="session")
+def lori_d_adapter(tiny):
+    """A LoRI-D adapter with something in its B, as a finished run leaves it."""
+    import torch
+
+    from diablo.methods import METHODS
+
+    spec = SimpleNamespace(**SETTINGS | {"method": "lori-d"})
+    model = METHODS["lori-d"].prepare(make_model(), spec)
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter)
+    METHODS["lori-d"].save(model, tiny / "lori-d")
+    return tiny / "lori-d"
+
+
 @pytest.fixture
-def make_run(tiny, tmp_path):
+def make_run(tiny, tmp_path, request):
     """Builds a run's spec and folders; the keywords change settings."""
 
     def build(name="tiny", **changes):
         settings = {**SETTINGS, **METHOD_SETTINGS[changes.get("method", "lora")], **changes}
         settings |= {"model_path": str(tiny / "model"), "data_path": str(tiny / "data")}
+        if settings["method"] == "lori-s":
+            settings["mask_adapter"] = str(request.getfixturevalue("lori_d_adapter"))
         folder = tmp_path / name
         folder.mkdir()
         (folder / "spec.json").write_text(json.dumps(settings))

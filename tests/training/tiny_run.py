@@ -31,6 +31,9 @@ SETTINGS = {
     "held_out": 0,
     "tuning": None,
     "calibration": None,
+    "block_size": None,
+    "chosen_blocks": None,
+    "mask_adapter": None,
 }
 #: What each method needs beyond SETTINGS.
 METHOD_SETTINGS = {
@@ -40,6 +43,11 @@ METHOD_SETTINGS = {
     "dora": {"dropout": 0.1},
     "pissa": {"alpha": None},
     "milora": {"alpha": None},
+    "lora-ga": {"alpha": None, "calibration": 8},
+    "lori-d": {},
+    # `mask_adapter`: the fixture trains a LoRI-D run for it.
+    "lori-s": {"lr": 0.1},
+    "smt": {"rank": None, "alpha": None, "block_size": 8, "chosen_blocks": 20, "calibration": 8},
     "diablo": {"rank": None, "alpha": None, "num_blocks": 4},
 }
 

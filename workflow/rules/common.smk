@@ -39,22 +39,26 @@ LOCK = (lock_version() or {}).get("sha256")
 # Not a param of the download rules: where a file is found changes nothing, its hash is checked.
 WHERE = " ".join(
     f"--{key} {shlex.quote(value)}"
-    for key, value in (("mirror", SETTINGS.mirror), ("cache", SETTINGS.cache))
-    if value
+    for key in ("mirror", "cache", "experiments")
+    if (value := getattr(SETTINGS, key))
 )
 
 
 wildcard_constraints:
     run=r"[^/]+",
     suite=r"[a-z0-9_]+",
-    variant="paper|released|peer",
+    variant="paper|released|peer|own",
     model=r"[^/]+",
     dataset=r"[^/]+",
     experiment="|".join(PLAN.tables),
 
 
 def source_digest(dataset):
-    return PLAN.dataset_digests[dataset]
+    return PLAN.catalog.datasets[dataset].digest
+
+
+def model_files_of(wildcards):
+    return PLAN.model_files(wildcards.model)
 
 
 def suite_spec(wildcards):

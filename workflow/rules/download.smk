@@ -8,6 +8,8 @@ localrules:
 
 
 rule download_model:
+    input:
+        model_files_of,
     output:
         f"{MODELS}/{{model}}/provenance.json",
     log:
