@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from html_cells import Cells
 
 from diablo.io import read_json
 from diablo.tables import aggregate
@@ -212,6 +213,15 @@ def test_formats_say_what_the_numbers_are(outputs_of_two_seeds, suffix: str) -> 
     assert text.index(STAND_IN) < text.index("6.13")
     assert "Decoding" not in text
     assert "48" in text
+
+
+def test_html_is_closed_and_accessible(outputs_of_two_seeds) -> None:
+    folder, _ = outputs_of_two_seeds
+    parser = Cells()
+    parser.feed((folder / "tables" / "toy.html").read_text(encoding="utf-8"))
+    assert parser.open == []
+    assert all("scope" in attributes for tag, attributes in parser.tags if tag == "th")
+    assert not {tag for tag, _ in parser.tags} & {"script", "link", "img", "iframe"}
 
 
 def test_latex_is_well_formed(outputs_of_two_seeds) -> None:
