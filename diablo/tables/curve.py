@@ -19,6 +19,7 @@ from diablo.tables.table import Group, Row, Table
 
 PANEL = 2.3  # inches
 GAP = 0.5  # inches between panels, for their titles
+TICKS = 0.9  # inches, for tick labels of three lines
 REPORTED: dict[str, Any] = {**DIAMOND, "lw": 1.0, "ls": ":"}
 HERE: dict[str, Any] = {
     "color": DIABLO,
@@ -47,11 +48,13 @@ def draw_curve(table: Table, folder: Path) -> dict[str, str]:
     if "avg" not in table.columns or not groups:
         missing = "no `average`" if groups else f"no row with `{over}`"
         raise ValueError(f"{table.plan['name']}: has a `curve` over {over}, but {missing}")
-    caption = words.caption(
-        table,
-        f"average accuracy in percent over {table.plan['curve']['label']}; dots computed here with "
-        "95 % intervals, diamonds reported by the paper, lines across: full fine-tuning",
-    )
+    shown = [
+        f"average accuracy in percent over {table.plan['curve']['label']}",
+        "dots computed here with 95 % intervals",
+        "diamonds reported by the paper" if table.has_reported else "",
+        "lines across: full fine-tuning" if any(map(_full, groups)) else "",
+    ]
+    caption = words.caption(table, ", ".join(filter(None, shown)))
     with matplotlib.style.context(STYLE):
         figure = _curves(table, groups, over)
         write_figure(figure, tidy_curve(table), folder / stem, table.heading, caption)
@@ -67,8 +70,9 @@ def tidy_curve(table: Table) -> pd.DataFrame:
     frame = tidy(table)
     frame = frame[frame["column"] == "avg"].reset_index(drop=True)
     rows = [row for _, row in table.rows]
-    frame.insert(0, over, pd.Series([row.plan[over] for row in rows], dtype="Int64"))
+    paper = [row.plan[over] for row in rows]
     here = [row.plan["setting_used"][over] if row.runs else None for row in rows]
+    frame.insert(0, over, pd.Series(paper, dtype="Int64"))
     frame.insert(1, f"{over}_used", pd.Series(here, dtype="Int64"))
     shown = frame[over].notna() | (frame["method"] == "full")
     return frame[shown].reset_index(drop=True)
@@ -80,22 +84,26 @@ def _points(group: Group, over: str) -> list[Row]:
     return sorted(rows, key=lambda row: row.plan[over])
 
 
+def _full(group: Group) -> list[Row]:
+    return [row for row in group.rows if row.plan["method"] == "full"]
+
+
 def _curves(table: Table, groups: Sequence[Group], over: str) -> Figure:
     apart = bool(table.plan["stand_ins"]) and table.has_reported
     lines = len(groups) * (2 if apart else 1)
-    foot = [words.banner(table), f"Limits: {words.limits(table.plan['limits'])}."]
     entries = _legend(table, groups, over)
-    frame = Frame(table.heading, [text for text in foot if text], -(-len(entries) // 5), ticks=0.9)
+    frame = Frame(table.heading, words.foot(table), ticks=TICKS)
     height = PANEL if apart else 1.4 * PANEL
-    figure = frame.canvas(lines * height + (lines - 1) * GAP)
-    axes = figure.subplots(lines, 1, squeeze=False, gridspec_kw={"hspace": GAP / height})[:, 0]
+    gap = GAP if len(groups) == 1 else GAP + TICKS
+    figure = frame.canvas(lines * height + (lines - 1) * gap)
+    axes = figure.subplots(lines, 1, squeeze=False, gridspec_kw={"hspace": gap / height})[:, 0]
     for index, group in enumerate(groups):
         rows = _points(group, over)
-        full = [row for row in group.rows if row.plan["method"] == "full"]
+        full = _full(group)
         here, paper = (axes[2 * index], axes[2 * index + 1]) if apart else (axes[index],) * 2
         _here(here, rows, full, over)
         _reported(paper, rows, full, over)
-        for ax in {here, paper}:
+        for ax in dict.fromkeys((here, paper)):
             _scale(ax, table, rows, over)
         if apart:
             paper.set_title(f"reported ({group.label})")
@@ -170,7 +178,7 @@ def _say_not_run(ax: Axes) -> None:
 def _legend(table: Table, groups: Sequence[Group], over: str) -> list[Any]:
     """One entry for every kind of mark that the figure has."""
     rows = [row for group in groups for row in _points(group, over)]
-    full = [row for group in groups for row in group.rows if row.plan["method"] == "full"]
+    full = [row for group in groups for row in _full(group)]
     entries: list[Any] = []
     if any(row.runs for row in rows):
         entries.append(Line2D([], [], label="here, with 95 % intervals", **HERE))
