@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,48 +34,30 @@ CACHE = "initial.safetensors"
 Factors = dict[str, tuple[Tensor, Tensor]]
 
 
-def kept_factors(work_folder: Path | None) -> Factors | None:
-    """The initial factors of an earlier start of the run, None if there was none."""
-    if work_folder is None or not (work_folder / CACHE).is_file():
-        return None
-    tensors = load_file(work_folder / CACHE)
-    names = [key.removesuffix(".A") for key in tensors if key.endswith(".A")]
-    return {name: (tensors[f"{name}.A"], tensors[f"{name}.B"]) for name in names}
+def start(
+    model: PeftModel, work_folder: Path | None, initial_factors: Callable[[], Factors]
+) -> PeftModel:
+    """`model` with every A and B at its initial value, whose product the frozen weight no longer holds.
 
-
-def keep_factors(factors: Factors, work_folder: Path | None) -> None:
-    """Keep the initial factors for a restart, if there is a work folder."""
-    if work_folder is None:
-        return
-    tensors = {
-        f"{name}.{letter}": tensor.contiguous()
-        for name, pair in factors.items()
-        for letter, tensor in zip("AB", pair, strict=True)
-    }
-    with atomic_path(work_folder / CACHE) as temporary:
-        save_file(tensors, temporary)
-
-
-def install(model: PeftModel, factors: Factors) -> None:
-    """Set every A and B to its initial value and take their product out of the frozen weight.
+    Args:
+        work_folder: keeps the initial factors; those of an earlier start are used again.
+        initial_factors: computes them, at the first start.
 
     Raises:
-        ValueError: if `factors`, of an earlier start, do not fit the model's layers.
+        ValueError: if factors of an earlier start do not fit the model's layers.
     """
+    cache = None if work_folder is None else work_folder / CACHE
+    if cache is not None and cache.is_file():
+        factors = _unpack(load_file(cache))
+    else:
+        factors = initial_factors()
+        if cache is not None:
+            with atomic_path(cache) as temporary:
+                save_file(_pack(factors), temporary)
     for name, layer in lora_layers(model):
-        weight, a, b = layer.get_base_layer().weight, layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]
-        kept = factors.get(name)
-        if kept is None or kept[0].shape != a.weight.shape or kept[1].shape != b.weight.shape:
-            raise ValueError(
-                f"{name}: the initial factors kept in {CACHE} do not fit this run's layers; delete "
-                "the run's work folder"
-            )
-        with torch.no_grad():
-            a.weight.copy_(kept[0])
-            b.weight.copy_(kept[1])
-            # From the factors as they were stored (bf16-pure rounds them), so that nothing is lost.
-            product = b.weight.float() @ a.weight.float()
-            weight.copy_(weight.float() - layer.scaling[ADAPTER] * product)
+        _install(name, layer, factors.get(name))
+    model.initial_factors = factors  # type: ignore[assignment]
+    return model
 
 
 def save(model: PeftModel, folder: Path) -> None:
@@ -102,3 +85,31 @@ def save(model: PeftModel, folder: Path) -> None:
     settings.save_pretrained(str(folder))
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     tidy(folder)
+
+
+def _install(name: str, layer: Any, kept: tuple[Tensor, Tensor] | None) -> None:
+    weight, a, b = layer.get_base_layer().weight, layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]
+    if kept is None or kept[0].shape != a.weight.shape or kept[1].shape != b.weight.shape:
+        raise ValueError(
+            f"{name}: the initial factors kept in {CACHE} do not fit this run's layers; delete the "
+            "run's work folder"
+        )
+    with torch.no_grad():
+        a.weight.copy_(kept[0])
+        b.weight.copy_(kept[1])
+        # From the factors as they were stored (bf16-pure rounds them), so that nothing is lost.
+        product = b.weight.float() @ a.weight.float()
+        weight.copy_(weight.float() - layer.scaling[ADAPTER] * product)
+
+
+def _pack(factors: Factors) -> dict[str, Tensor]:
+    return {
+        f"{name}.{letter}": tensor
+        for name, pair in factors.items()
+        for letter, tensor in zip("AB", pair, strict=True)
+    }
+
+
+def _unpack(tensors: dict[str, Tensor]) -> Factors:
+    names = [key.removesuffix(".A") for key in tensors if key.endswith(".A")]
+    return {name: (tensors[f"{name}.A"], tensors[f"{name}.B"]) for name in names}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .adapters import wrap
 from .lora import ADAPTER, config, lora_layers
-from .shifted import install, keep_factors, kept_factors
+from .shifted import start
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -30,14 +30,11 @@ def prepare_svd(
         ValueError: if a targeted layer is narrower than the rank, or kept factors do not fit.
     """
     wrapped = wrap(model, config(spec, lora_alpha=spec.alpha or spec.rank), spec)
-    factors = kept_factors(work_folder)
-    if factors is None:
-        layers = lora_layers(wrapped)
-        factors = {name: _initial_factors(name, layer, triplets) for name, layer in layers}
-        keep_factors(factors, work_folder)
-    install(wrapped, factors)
-    wrapped.initial_factors = factors  # type: ignore[assignment]
-    return wrapped
+    return start(
+        wrapped,
+        work_folder,
+        lambda: {n: _initial_factors(n, layer, triplets) for n, layer in lora_layers(wrapped)},
+    )
 
 
 def singular_factors(weight: Tensor, triplets: slice, scale: float) -> tuple[Tensor, Tensor]:

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diablo.io import sha256_file, write_text
+from diablo.io import read_json, sha256_file, write_text
 from diablo.provenance import Provenance
-from diablo.tables import words
+from diablo.tables import gradient_formats, render, words
 from diablo.tables.collect import load_table
+from diablo.tables.curve import draw_curve
 from diablo.tables.figure import draw
-from diablo.tables.render import WRITERS
+from diablo.tables.gradient_figure import draw_gradients
+from diablo.tables.gradients import load_gradients
 from diablo.tables.statistics import RESAMPLES
 from diablo.tables.table import Table
 
 
 def aggregate(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0) -> Table:
-    """Build the table and the figures of an experiment from the scores that its plan names.
+    """Build the table and the figures of an experiment from the results that its plan names.
 
     For a plan `<results>/tables/<name>.plan.json` this writes `<results>/tables/<name>.csv`, `.md`,
-    `.html` and `.tex`, `<results>/figures/<name>.png`, `.svg` and `.csv` (the averages), and
-    `<results>/figures/<name>-tasks.*` (each task), with a `.provenance.json` in both folders. All
-    of them show the same numbers: the bootstrap is drawn once.
+    `.html` and `.tex`, and in `<results>/figures/`, each as `.png`, `.svg` and `.csv` with its data:
+
+    - kind `accuracy`: `<name>` (the averages, if the experiment has them), `<name>-tasks` (each task)
+      and, if the plan has a `curve`, `<name>-curve` (the average over one setting);
+    - kind `gradient-variance`: `<name>` (norms over the steps) and `<name>-variance`;
+
+    with a `<name>.provenance.json` in both folders. All of them show the same numbers: the bootstrap
+    is drawn once.
 
     Args:
         plan_path: the resolved experiment; the paths in it are relative to the working directory.
@@ -28,17 +35,23 @@ def aggregate(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0) 
         seed: seed of the bootstrap.
 
     Raises:
-        ValueError: if a score file or its provenance is missing or does not fit the plan; the
+        ValueError: if a result or its provenance is missing or does not fit the plan; the
             message names the file. Nothing is written then.
     """
     provenance = Provenance("aggregate", [plan_path], seed=seed)
-    table = load_table(plan_path, resamples, seed)
     tables = Path(plan_path).parent
     figures = tables.parent / "figures"
+    if read_json(plan_path)["kind"] == "gradient-variance":
+        table = load_gradients(plan_path)
+        captions, writers = draw_gradients(table, figures), gradient_formats.WRITERS
+    else:
+        table = load_table(plan_path, resamples, seed)
+        captions, writers = draw(table, figures), render.WRITERS
+        if table.plan["curve"]:
+            captions |= draw_curve(table, figures)
     name = table.plan["name"]
-    captions = draw(table, figures)
-    for suffix, render in WRITERS.items():
-        write_text(tables / f"{name}{suffix}", render(table))
+    for suffix, write in writers.items():
+        write_text(tables / f"{name}{suffix}", write(table))
     provenance.add(
         inputs={str(path): sha256_file(path) for path in table.inputs},
         resamples=resamples,

@@ -14,27 +14,25 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.transforms import blended_transform_factory
 
-from diablo.io import atomic_path, write_text
 from diablo.tables import legend, words
+from diablo.tables.frame import (
+    BASELINE,
+    DIABLO,
+    DIAMOND,
+    EDGE,
+    END,
+    SOFT,
+    STYLE,
+    Frame,
+    write_figure,
+)
 from diablo.tables.ranking import UNRANKED
 from diablo.tables.render import interval, number, sign, spread, tidy
 from diablo.tables.table import Cell, Row, Table
 
-STYLE = Path(__file__).with_name("style.mplstyle")
 SHOWN = "in percent, bars computed here with 95 % intervals"
-
-DIABLO, BASELINE, END, PAPER = "#0072b2", "#9ec5dd", "#e3e6ea", "#d55e00"
-EDGE, SOFT = "#1b1f24", "#57606a"
-DIAMOND: dict[str, Any] = {
-    "marker": "D",
-    "color": PAPER,
-    "markeredgecolor": EDGE,
-    "markersize": 5.5,
-}
-HEAD = 0.75  # inches
 ROW_HEIGHT = 0.27  # inches
 GAP = 0.55  # inches between panels, for their titles
-WIDTH = 10.0  # inches
 
 
 def draw(table: Table, folder: Path) -> dict[str, str]:
@@ -61,21 +59,15 @@ def draw(table: Table, folder: Path) -> dict[str, str]:
 
 def _write(figure: Figure, table: Table, keys: Sequence[str], stem: Path, caption: str) -> None:
     frame = tidy(table)
-    shown = frame[frame["column"].isin(keys)].to_csv(index=False, lineterminator="\n")
-    write_text(stem.with_name(f"{stem.name}.csv"), shown)
-    metadata: dict[str, Any] = {"Title": table.heading, "Description": caption}
-    with atomic_path(stem.with_name(f"{stem.name}.png")) as temporary:
-        figure.savefig(temporary, metadata=metadata)
-    with atomic_path(stem.with_name(f"{stem.name}.svg")) as temporary:
-        # Without a date: the same input gives the same bytes.
-        figure.savefig(temporary, metadata=metadata | {"Date": None})
+    write_figure(figure, frame[frame["column"].isin(keys)], stem, table.heading, caption)
 
 
 def _averages(table: Table) -> Figure:
     """One panel per group, rows of the paper from top to bottom, numbers written at the right."""
     heights = [len(group.rows) for group in table.groups]
     panels = sum(heights) * ROW_HEIGHT + GAP * (len(heights) - 1)
-    figure = _canvas(table, panels)
+    frame = _frame(table)
+    figure = frame.canvas(panels)
     axes = figure.subplots(
         len(heights),
         1,
@@ -96,7 +88,7 @@ def _averages(table: Table) -> Figure:
     axes[-1].set_xlabel(f"{table.columns['avg']}, %")
     longest = max(len(row.name) for _, row in table.rows)
     entries = _legend(table, [row for _, row in table.rows], "paper's model")
-    _frame(figure, table, entries, left=_label_width(longest), right=3.2)
+    frame.finish(figure, entries, left=_label_width(longest), right=3.2)
     return figure
 
 
@@ -113,7 +105,8 @@ def _tasks(table: Table, keys: Sequence[str]) -> Figure:
     columns = min(4, len(keys))
     lines = -(-len(keys) // columns)
     height = max(len(shown), 2) * ROW_HEIGHT
-    figure = _canvas(table, lines * height + GAP * (lines - 1))
+    frame = _frame(table)
+    figure = frame.canvas(lines * height + GAP * (lines - 1))
     grid = figure.subplots(
         lines,
         columns,
@@ -134,7 +127,7 @@ def _tasks(table: Table, keys: Sequence[str]) -> Figure:
         ax.set_xlabel("%")
     longest = max((len(name) for name, _ in shown), default=0)
     entries = _legend(table, [row for _, row in shown], ", ".join(sorted(labels)))
-    _frame(figure, table, entries, left=_label_width(longest), right=0.25)
+    frame.finish(figure, entries, left=_label_width(longest), right=0.25)
     return figure
 
 
@@ -199,43 +192,13 @@ def _beside(ax: Axes, y: int, text: str, **style: Any) -> None:
     ax.text(1.015, y, text, transform=transform, va="center", fontsize=8, **style)
 
 
-def _canvas(table: Table, panels: float) -> Figure:
-    """A figure with room for panels of so many inches, the head and the foot."""
-    return Figure(figsize=(WIDTH, panels + HEAD + _foot_height(table)))
-
-
-def _foot_height(table: Table) -> float:
-    return 0.9 + 0.13 * len(_foot(table))
-
-
-def _foot(table: Table) -> list[str]:
-    """Lines under the panels: the stand-ins, always, and how the numbers were made."""
+def _frame(table: Table) -> Frame:
+    """Under the panels: the stand-ins, always, and how the numbers were made."""
     made = f"Decoding: {words.decoding(table.plan['decoding'])}. "
     made += f"Limits: {words.limits(table.plan['limits'])}."
     signs = legend.COMPARED if any(group.compared for group in table.groups) else ""
     parts = (words.banner(table), made, legend.seeds(table), signs)
-    return [line for part in parts if part for line in textwrap.wrap(part, 160)]
-
-
-def _frame(figure: Figure, table: Table, legend: list[Any], left: float, right: float) -> None:
-    """Title, legend and foot, placed in inches so that they never meet the panels."""
-    width, height = figure.get_size_inches()
-    foot = _foot_height(table)
-    figure.subplots_adjust(
-        left=left / width, right=1 - right / width, top=1 - HEAD / height, bottom=foot / height
-    )
-    figure.text(
-        0.15 / width, 1 - 0.12 / height, table.heading, va="top", fontsize=11, fontweight="bold"
-    )
-    figure.legend(
-        handles=legend,
-        loc="lower left",
-        ncols=5,
-        bbox_to_anchor=(0.05 / width, (foot - 0.8) / height),
-        columnspacing=1.2,
-        handletextpad=0.5,
-    )
-    figure.text(0.15 / width, 0.1 / height, "\n".join(_foot(table)), va="bottom", fontsize=7.5)
+    return Frame(table.heading, [part for part in parts if part])
 
 
 def _legend(table: Table, rows: Sequence[Row], reported_for: str) -> list[Any]:

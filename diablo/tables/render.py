@@ -164,7 +164,7 @@ def marked(cell: Cell, what: str, best: str, second: str) -> str:
     return wrapping.format(number(value, cell.digits))
 
 
-def _environment(autoescape: bool = False, **filters: Callable[..., str]) -> jinja2.Environment:
+def templates(autoescape: bool = False, **filters: Callable[..., str]) -> jinja2.Environment:
     """The templates, with the helpers above and a format's own filters."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("diablo.tables"),
@@ -188,7 +188,7 @@ def markdown_escape(text: str) -> str:
 def to_markdown(table: Table) -> str:
     """Markdown with one table per group; a row takes a line each for paper, here and difference."""
     mark = partial(marked, best="**{}**", second="<u>{}</u>")
-    environment = _environment(esc=markdown_escape, marked=mark)
+    environment = templates(esc=markdown_escape, marked=mark)
     return environment.get_template("table.md.jinja").render(table=table)
 
 
@@ -198,7 +198,7 @@ def to_html(table: Table) -> str:
     def mark(cell: Cell, what: str) -> Markup:
         return Markup(marked(cell, what, "<strong>{}</strong>", "<u>{}</u>"))
 
-    environment = _environment(autoescape=True, marked=mark)
+    environment = templates(autoescape=True, marked=mark)
     return environment.get_template("table.html.jinja").render(table=table)
 
 
@@ -208,7 +208,7 @@ def to_latex(table: Table) -> str:
     def mark(cell: Cell, what: str) -> str:
         return marked(cell, what, r"\textbf{{{}}}", r"\underline{{{}}}").replace(MINUS, "$-$")
 
-    environment = _environment(esc=latex_escape, marked=mark)
+    environment = templates(esc=latex_escape, marked=mark)
     return environment.get_template("table.tex.jinja").render(table=table)
 
 

@@ -49,18 +49,11 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Run:
-    """One scored run: outcomes by task and example id, and what is known about how it was made.
-
-    `available` has the number of examples of each task before the cap on the test set.
-    """
+class Training:
+    """How one run was trained, as the provenance of its adapter says; `files` were read for it."""
 
     name: str
     seed: int
-    scores: Path
-    outcomes: Mapping[str, Mapping[str, int]]
-    available: Mapping[str, int]
-    losses: Losses
     learning_rate: float | None
     provenance: Mapping[str, Any]
     files: tuple[Path, ...]
@@ -71,6 +64,19 @@ class Run:
         return self.provenance.get("device", "not recorded")
 
 
+@dataclass(frozen=True)
+class Run(Training):
+    """One scored run: outcomes by task and example id, and what is known about how it was made.
+
+    `available` has the number of examples of each task before the cap on the test set.
+    """
+
+    scores: Path
+    outcomes: Mapping[str, Mapping[str, int]]
+    available: Mapping[str, int]
+    losses: Losses
+
+
 def read_run(entry: Mapping[str, Any], plan: Mapping[str, Any], row: Mapping[str, Any]) -> Run:
     """Read one entry of the `runs` of a plan's row.
 
@@ -79,38 +85,46 @@ def read_run(entry: Mapping[str, Any], plan: Mapping[str, Any], row: Mapping[str
             says a value that its own outcomes do not give, or was trained with another learning
             rate than the plan says. The message names the file.
     """
-    scores, adapter = Path(entry["scores"]), Path(entry["adapter"])
-    provenance_path = adapter / "provenance.json"
+    scores = Path(entry["scores"])
     if not scores.is_file():
         raise ValueError(f"{scores}: no such score file; run `diablo score` for {entry['run']}")
-    if not provenance_path.is_file():
-        raise ValueError(
-            f"{provenance_path}: missing, so the scores in {scores} have no provenance and cannot "
-            "enter a table; delete them and run the workflow again"
-        )
-    content, provenance = read_json(scores), read_json(provenance_path)
+    training = read_training(entry, row, scores)
+    content = read_json(scores)
     if not content.get("provenance"):
         raise ValueError(f"{scores}: has no provenance; run `diablo score` again")
     wanted = {"run": entry["run"], "suite": plan["suite"], "variant": plan["variant"]}
     check_same(scores, content, wanted)
-    check_same(provenance_path, provenance, {"method": row["method"]})
-    for key in ("trainable_parameters", "base_parameters"):
-        if not isinstance(provenance.get(key), int):
-            raise ValueError(f"{provenance_path}: {key} = {provenance.get(key)!r} is not a count")
     outcomes = {task: _outcomes(scores, content, task) for task in plan["columns"]}
-    available = {task: _available(scores, content, task) for task in plan["columns"]}
     losses = read_losses(Path(entry["losses"]), wanted, outcomes)
     return Run(
-        name=entry["run"],
-        seed=entry["seed"],
+        **{**vars(training), "files": (scores, *training.files, losses.path)},
         scores=scores,
         outcomes=outcomes,
-        available=available,
+        available={task: _available(scores, content, task) for task in plan["columns"]},
         losses=losses,
-        learning_rate=_learning_rate(provenance_path, provenance, row),
-        provenance=provenance,
-        files=(scores, provenance_path, losses.path),
     )
+
+
+def read_training(entry: Mapping[str, Any], row: Mapping[str, Any], result: Path) -> Training:
+    """Read the provenance of a run's adapter, without which the numbers in `result` do not count.
+
+    Raises:
+        ValueError: if it is missing, incomplete, of another method or of another learning rate than
+            the plan says. The message names the file.
+    """
+    path = Path(entry["adapter"]) / "provenance.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: missing, so the numbers in {result} have no provenance and cannot "
+            "enter a table; delete them and run the workflow again"
+        )
+    provenance = read_json(path)
+    check_same(path, provenance, {"method": row["method"]})
+    for key in ("trainable_parameters", "base_parameters"):
+        if not isinstance(provenance.get(key), int):
+            raise ValueError(f"{path}: {key} = {provenance.get(key)!r} is not a count")
+    learning_rate = _learning_rate(path, provenance, row)
+    return Training(entry["run"], entry["seed"], learning_rate, provenance, (path,))
 
 
 def _learning_rate(

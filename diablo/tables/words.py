@@ -30,13 +30,15 @@ def facts(table: Table) -> dict[str, str]:
     """Facts that hold for the whole table, by heading; texts are in the plan's own words."""
     plan = table.plan
     describe = plan.get("scale_describe")
+    scored = plan["kind"] == "accuracy"
+    limited = plan["limits"] if scored else {**plan["limits"], "test_per_task": None}
     found = {
         "Scale": f"{plan['scale']}: {describe}" if describe else str(plan["scale"]),
         "Protocol": f"{plan['variant']}: {plan['protocol']}" if "protocol" in plan else "",
-        "Decoding": decoding(plan["decoding"]),
-        "Limits": limits(plan["limits"]),
+        "Decoding": decoding(plan["decoding"]) if scored else "",
+        "Limits": limits(limited),
         "Trained on": devices(table),
-        "Notes": " ".join(plan["notes"]),
+        "Notes": " ".join(plan["notes"]) if scored else "",
     }
     return {key: text for key, text in found.items() if text}
 

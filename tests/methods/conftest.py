@@ -113,5 +113,4 @@ def gradients():
         batch = tokens[:examples]
         model(input_ids=batch, labels=batch).loss.backward()
 
-    add.tokens = tokens
     return add

@@ -56,6 +56,15 @@ def test_a_run_learns_and_says_what_it_did(method, make_run, finetune):
     assert not run.work.exists()
 
 
+def test_what_lori_s_holds_at_zero_is_not_counted(make_run, finetune):
+    run = make_run(method="lori-s", weight_decay=0.1)
+    finetune(run)
+    facts = json.loads((run.folder / "adapter" / "provenance.json").read_text())
+    # Of rank 2 x (32 + 16 + 32) outputs x 2 layers = 320 entries of B.
+    assert facts["trainable_parameters"] == 32
+    assert sum(int((t != 0).sum()) for k, t in weights(run).items() if "lora_B" in k) == 32
+
+
 def test_zero_shot_trains_nothing(make_run, finetune):
     run = make_run(method="zero-shot")
     run.spec.data_path = run.spec.dataset = None
