@@ -109,7 +109,7 @@ class OwnExperiment(Experiment):
     def _defaults(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return {"average": "Average", **({"suite": value["name"]} if "name" in value else {}), **value}
+        return {"average": "Average", "suite": value.get("name", ""), **value}
 
     @model_validator(mode="after")
     def _names(self) -> OwnExperiment:

@@ -62,6 +62,17 @@ class Plan:
         local = entry.builder == "folder"
         return list(map(str, model_files(Path(entry.sources[0].name)))) if local else []
 
+    def figures_of(self, table: str) -> dict[str, str]:
+        """Names of the figures of `table`, and what each shows."""
+        plan = self.tables[table]
+        if plan["kind"] == "gradient-variance":
+            return {table: "gradient norms", f"{table}-variance": "variances"}
+        found = {table: "averages"} if plan["average"] else {}
+        found[f"{table}-tasks"] = "each task"
+        if plan["curve"]:
+            found[f"{table}-curve"] = "curve"
+        return found
+
     def models_of(self, table: str) -> list[str]:
         """Catalogue names of the models that `table` needs."""
         return sorted({self.runs[run].model for run in self.runs_of(table)})

@@ -133,7 +133,11 @@ class Resolver:
     def _row(self, group: Group, row: Row) -> dict[str, Any]:
         paper, used = self.rows.paper_settings(group, row), self.rows.used_settings(group, row)
         shapes = self.rows.shapes(group.model)
-        counted = _count(row, shapes, paper)
+        try:
+            counted = _count(row, shapes, paper)
+        except ValueError as error:
+            where = f"{self.rows.experiment.name}: {group.label} / {row.label}"
+            raise ValueError(f"{where}: {error}") from None
         sizes = self.rows.sizes(group, row, paper, used)
         seeds = self.rows.seeds(row) if sizes.reason is None else []
         runs = Runs(self.rows, self.plan)

@@ -20,8 +20,9 @@ def render(path: Path, scale: str | None, **params: list[str]) -> str:
     """HTML of one .rst file; any warning of docutils is an error."""
     snakemake = SimpleNamespace(
         config={} if scale is None else {"scale": scale},
-        wildcards=SimpleNamespace(experiment="table1"),
-        params=type("Params", (dict,), {"__getattr__": dict.__getitem__})(params),
+        params=type("Params", (dict,), {"__getattr__": dict.__getitem__})(
+            {"experiment": "table1", **params}
+        ),
     )
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)
     text = environment.from_string(path.read_text(encoding="utf-8")).render(snakemake=snakemake)

@@ -100,13 +100,12 @@ def test_data_of(wildcards):
     return f"{PLAN.suites[suite_key(wildcards.run)].data_path}/provenance.json"
 
 
-def results_of(wildcards):
-    return PLAN.results_of(wildcards.experiment)
-
-
 def table_outputs(name):
     tables = [f"{ROOT}/tables/{name}.{form}" for form in TABLES]
-    return tables + [f"{ROOT}/figures/{name}.{form}" for form in FIGURES]
+    figures = PLAN.figures_of(name)
+    return tables + [
+        f"{ROOT}/figures/{fig}.{form}" for fig in figures for form in FIGURES
+    ]
 
 
 def audit_outputs(wildcards):
