@@ -21,9 +21,17 @@ def run_of(outcomes: dict[str, dict[str, int]], name: str = "r") -> Run:
     losses = {task: dict.fromkeys(ids, (2.0, 2)) for task, ids in outcomes.items()}
     sizes = {task: len(ids) for task, ids in outcomes.items()}
     path = Path(f"{name}.json")
-    training = {"learning_rate": 1e-4, "provenance": {}, "files": (path,)}
-    scored = {"scores": path, "outcomes": outcomes, "available": sizes}
-    return Run(name=name, seed=0, losses=Losses(path, losses), **training, **scored)
+    return Run(
+        name=name,
+        seed=0,
+        learning_rate=1e-4,
+        provenance={},
+        files=(path,),
+        scores=path,
+        outcomes=outcomes,
+        available=sizes,
+        losses=Losses(path, losses),
+    )
 
 
 outcomes_of_a_task = st.lists(st.integers(0, 1), min_size=1, max_size=30)
