@@ -49,11 +49,11 @@ def test_data_are_the_tables_averages(build) -> None:
     plan = sweep(build, seeds=2)
     frame, _ = drawn(plan)
     table = load_table(plan, resamples=200)
-    assert set(frame["column"]) == {"avg"}
-    assert len(frame) == 4
-    for (_, row), line in zip(table.rows, frame.to_dict("records"), strict=True):
-        cell = row.cells["avg"]
-        assert line["reported"] == cell.reported
+    assert list(frame["column"]) == ["avg"] * 4 + ["loss"] * 4
+    for (_, row), line in zip(table.rows * 2, frame.to_dict("records"), strict=True):
+        cell = row.cells[line["column"]]
+        assert line["reported"] == cell.reported or pd.isna(line["reported"])
+        assert pd.isna(line["reported"]) == (cell.reported is None)
         if row.plan["num_blocks"] is None:
             assert pd.isna(line["num_blocks"])
         else:
@@ -87,7 +87,7 @@ def test_svg_says_what_stands_where(build) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stand_ins", "panels"), [(["Small-1M stands in for Big0"], 2), ([], 1)], ids=["apart", "one"]
+    ("stand_ins", "panels"), [(["Small-1M stands in for Big0"], 3), ([], 2)], ids=["apart", "one"]
 )
 def test_stand_ins_have_a_scale_of_their_own(build, stand_ins, panels: int) -> None:
     from diablo.tables.curve import _curves
@@ -96,6 +96,8 @@ def test_stand_ins_have_a_scale_of_their_own(build, stand_ins, panels: int) -> N
     axes = _curves(table, table.groups, "num_blocks").axes
     assert len(axes) == panels
     assert {ax.get_xscale() for ax in axes} == {"log"}
+    # Accuracy upwards and loss downwards: up is better in every panel.
+    assert [ax.yaxis_inverted() for ax in axes] == [False] * (panels - 1) + [True]
     assert [float(x) for x in axes[0].get_xticks()] == [8, 128, 2048]
     lines = {line.get_label(): line for ax in axes for line in ax.get_lines()}
     paths = [[float(x) for x in line.get_xdata()] for line in lines.values()]
@@ -132,7 +134,7 @@ def test_caption_is_kept(build) -> None:
 def test_nothing_was_run(build) -> None:
     frame, svg = drawn(sweep(build, ran=()))
     assert "no row was run" in svg
-    assert frame["reproduced"].notna().sum() == 1  # full fine-tuning
+    assert frame["reproduced"].notna().sum() == 2  # full fine-tuning's average and loss
 
 
 def test_own_experiment_without_reported_numbers(build) -> None:
