@@ -42,11 +42,11 @@ def edit(path: Path, change) -> None:
 def test_demo_trains_each_distinct_run_of_table1_once() -> None:
     plan = plan_with()
     runs = plan.runs_of("table1")
-    assert len(runs) == len(set(runs)) == 13
+    assert len(runs) == len(set(runs)) == 12
     methods = Counter(plan.runs[run].method for run in runs)
-    # Two SMT rows a group; their budgets differ between the two groups that have them.
+    # Two SMT rows a group; the larger budgets differ between the two groups that have them.
     assert methods == {
-        "full": 1, "zero-shot": 1, "lora": 1, "dora": 2, "pissa": 1, "milora": 1, "smt": 4, "diablo": 2,
+        "full": 1, "zero-shot": 1, "lora": 1, "dora": 2, "pissa": 1, "milora": 1, "smt": 3, "diablo": 2,
     }  # fmt: skip
 
 
@@ -263,8 +263,8 @@ def test_table10_says_why_its_widest_rows_are_not_run_at_the_small_scales(scale:
 
 #: Runs of each table: every distinct one once, as counted by hand from the YAML.
 RUNS = {
-    "demo": {"table1": 13, "table6": 6, "table9": 2, "table10": 7},
-    "mini": {"table1": 13, "table6": 6, "table9": 2, "table10": 7},
+    "demo": {"table1": 12, "table6": 6, "table9": 2, "table10": 7},
+    "mini": {"table1": 12, "table6": 6, "table9": 2, "table10": 7},
     "paper": {"table1": 28, "table6": 12, "table9": 2, "table10": 10},
 }
 
