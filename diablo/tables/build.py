@@ -43,9 +43,11 @@ def aggregate(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0) 
     figures = tables.parent / "figures"
     if read_json(plan_path)["kind"] == "gradient-variance":
         table = load_gradients(plan_path)
+        provenance.add(every=table.plan["every"])
         captions, writers = draw_gradients(table, figures), gradient_formats.WRITERS
     else:
         table = load_table(plan_path, resamples, seed)
+        provenance.add(resamples=resamples)
         captions, writers = draw(table, figures), render.WRITERS
         if table.plan["curve"]:
             captions |= draw_curve(table, figures)
@@ -54,7 +56,6 @@ def aggregate(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0) 
         write_text(tables / f"{name}{suffix}", write(table))
     provenance.add(
         inputs={str(path): sha256_file(path) for path in table.inputs},
-        resamples=resamples,
         stand_ins=table.plan["stand_ins"],
         rows=[
             {

@@ -19,6 +19,7 @@ from diablo.tables.table import Group, Row, Table
 
 PANEL = 2.3  # inches
 GAP = 0.5  # inches between panels, for their titles
+TICKS = 0.9  # inches, for tick labels of three lines
 REPORTED: dict[str, Any] = {**DIAMOND, "lw": 1.0, "ls": ":"}
 HERE: dict[str, Any] = {
     "color": DIABLO,
@@ -37,7 +38,8 @@ def draw_curve(table: Table, folder: Path) -> dict[str, str]:
     """Write `<name>-curve` as .png, .svg and .csv into `folder`; return its caption by file name.
 
     One panel a group whose rows have the setting; where another model or other data stand in, the
-    reported numbers have a panel and a scale of their own.
+    reported numbers have a panel and a scale of their own. Below lies the answer loss, which moves where
+    accuracies do not; its scale is turned over, so that up is better in every panel.
 
     Raises:
         ValueError: if the table has no average or no row has the setting.
@@ -47,11 +49,14 @@ def draw_curve(table: Table, folder: Path) -> dict[str, str]:
     if "avg" not in table.columns or not groups:
         missing = "no `average`" if groups else f"no row with `{over}`"
         raise ValueError(f"{table.plan['name']}: has a `curve` over {over}, but {missing}")
-    caption = words.caption(
-        table,
-        f"average accuracy in percent over {table.plan['curve']['label']}; dots computed here with "
-        "95 % intervals, diamonds reported by the paper, lines across: full fine-tuning",
-    )
+    shown = [
+        f"average accuracy in percent over {table.plan['curve']['label']}",
+        "dots computed here with 95 % intervals",
+        "diamonds reported by the paper" if table.has_reported else "",
+        "lines across: full fine-tuning" if any(map(_full, groups)) else "",
+        "below, the answer loss, lower loss upwards",
+    ]
+    caption = words.caption(table, ", ".join(filter(None, shown)))
     with matplotlib.style.context(STYLE):
         figure = _curves(table, groups, over)
         write_figure(figure, tidy_curve(table), folder / stem, table.heading, caption)
@@ -59,16 +64,18 @@ def draw_curve(table: Table, folder: Path) -> dict[str, str]:
 
 
 def tidy_curve(table: Table) -> pd.DataFrame:
-    """The table's lines about the average, with the setting in the paper and here as numbers.
+    """The table's lines about average and answer loss, with the setting in the paper and here as numbers.
 
     Rows without the setting are kept if they are full fine-tuning, the line across.
     """
     over = table.plan["curve"]["over"]
     frame = tidy(table)
-    frame = frame[frame["column"] == "avg"].reset_index(drop=True)
-    rows = [row for _, row in table.rows]
-    frame.insert(0, over, pd.Series([row.plan[over] for row in rows], dtype="Int64"))
+    shown = frame["column"].isin(["avg", "loss"])
+    frame = frame[shown].sort_values("column", kind="stable").reset_index(drop=True)
+    rows = [row for _, row in table.rows] * 2
+    paper = [row.plan[over] for row in rows]
     here = [row.plan["setting_used"][over] if row.runs else None for row in rows]
+    frame.insert(0, over, pd.Series(paper, dtype="Int64"))
     frame.insert(1, f"{over}_used", pd.Series(here, dtype="Int64"))
     shown = frame[over].notna() | (frame["method"] == "full")
     return frame[shown].reset_index(drop=True)
@@ -80,42 +87,55 @@ def _points(group: Group, over: str) -> list[Row]:
     return sorted(rows, key=lambda row: row.plan[over])
 
 
+def _full(group: Group) -> list[Row]:
+    return [row for row in group.rows if row.plan["method"] == "full"]
+
+
 def _curves(table: Table, groups: Sequence[Group], over: str) -> Figure:
     apart = bool(table.plan["stand_ins"]) and table.has_reported
-    lines = len(groups) * (2 if apart else 1)
-    foot = [words.banner(table), f"Limits: {words.limits(table.plan['limits'])}."]
+    each = 3 if apart else 2  # here, reported where it is apart, answer loss
+    lines = len(groups) * each
     entries = _legend(table, groups, over)
-    frame = Frame(table.heading, [text for text in foot if text], -(-len(entries) // 5), ticks=0.9)
+    frame = Frame(table.heading, words.foot(table), ticks=TICKS)
     height = PANEL if apart else 1.4 * PANEL
-    figure = frame.canvas(lines * height + (lines - 1) * GAP)
-    axes = figure.subplots(lines, 1, squeeze=False, gridspec_kw={"hspace": GAP / height})[:, 0]
+    gap = GAP if len(groups) == 1 else GAP + TICKS
+    figure = frame.canvas(lines * height + (lines - 1) * gap)
+    axes = figure.subplots(lines, 1, squeeze=False, gridspec_kw={"hspace": gap / height})[:, 0]
     for index, group in enumerate(groups):
         rows = _points(group, over)
-        full = [row for row in group.rows if row.plan["method"] == "full"]
-        here, paper = (axes[2 * index], axes[2 * index + 1]) if apart else (axes[index],) * 2
-        _here(here, rows, full, over)
+        full = _full(group)
+        panels = axes[each * index : each * (index + 1)]
+        here, paper, loss = panels[0], panels[-2], panels[-1]
+        _here(here, rows, full, over, "avg")
         _reported(paper, rows, full, over)
-        for ax in {here, paper}:
-            _scale(ax, table, rows, over)
+        _here(loss, rows, full, over, "loss")
+        for ax in panels:
+            _scale(ax, rows, over)
+            ax.set_ylabel(f"{table.columns['avg']}, %")
+            ax.tick_params(labelbottom=ax is loss)
+        loss.set_ylabel("nats per token")
+        loss.set_title("answer loss, lower upwards")
+        loss.invert_yaxis()
         if apart:
             paper.set_title(f"reported ({group.label})")
-            here.tick_params(labelbottom=False)
         known = f"paper: {group.label}  |  " if group.has_reported and not apart else ""
         here.set_title(f"{known}{table.here_label(group)}")
         if not any(row.runs for row in rows):
             _say_not_run(here)
+            _say_not_run(loss)
     axes[-1].set_xlabel(f"{table.plan['curve']['label']}, with the trainable parameters below it")
-    frame.finish(figure, entries, left=0.75, right=0.3)
+    frame.finish(figure, entries, left=0.95, right=0.3)
     return figure
 
 
-def _here(ax: Axes, rows: Sequence[Row], full: Sequence[Row], over: str) -> None:
+def _here(ax: Axes, rows: Sequence[Row], full: Sequence[Row], over: str, key: str) -> None:
     """The line of what was computed here, with intervals and the spread over seeds."""
-    points = [(row.plan[over], row.cells["avg"].estimate) for row in rows]
+    points = [(row.plan[over], row.cells[key].estimate) for row in rows]
     for x, found in points:
         if found is None:
             continue
-        reach = [[found.value - found.low], [found.high - found.value]]
+        # Equal examples make an interval of width zero, but for rounding.
+        reach = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
         ax.errorbar(x, found.value, yerr=reach, fmt="none", ecolor=EDGE, capsize=3, lw=1, zorder=2)
         if found.seed_sd is not None:
             ends = [found.value - found.seed_sd, found.value + found.seed_sd]
@@ -123,7 +143,7 @@ def _here(ax: Axes, rows: Sequence[Row], full: Sequence[Row], over: str) -> None
     drawn = [(x, found.value) for x, found in points if found is not None]
     ax.plot([x for x, _ in drawn], [value for _, value in drawn], zorder=3, **HERE)
     for row in full:
-        if (across := row.cells["avg"].estimate) is not None:
+        if (across := row.cells[key].estimate) is not None:
             ax.axhline(across.value, zorder=1, **FULL_HERE)
 
 
@@ -138,7 +158,7 @@ def _reported(ax: Axes, rows: Sequence[Row], full: Sequence[Row], over: str) -> 
             ax.axhline(across, zorder=1, **FULL_REPORTED)
 
 
-def _scale(ax: Axes, table: Table, rows: Sequence[Row], over: str) -> None:
+def _scale(ax: Axes, rows: Sequence[Row], over: str) -> None:
     """A logarithmic axis with the paper's values and, under each, what was used and what it costs."""
     ax.set_xscale("log", base=2)
     ax.set_xticks([row.plan[over] for row in rows], [_tick(row, over) for row in rows], fontsize=8)
@@ -146,7 +166,6 @@ def _scale(ax: Axes, table: Table, rows: Sequence[Row], over: str) -> None:
     values = [row.plan[over] for row in rows]
     ax.set_xlim(values[0] / 2**0.5, values[-1] * 2**0.5)
     ax.margins(y=0.12)
-    ax.set_ylabel(f"{table.columns['avg']}, %")
     ax.grid(axis="y")
 
 
@@ -170,7 +189,7 @@ def _say_not_run(ax: Axes) -> None:
 def _legend(table: Table, groups: Sequence[Group], over: str) -> list[Any]:
     """One entry for every kind of mark that the figure has."""
     rows = [row for group in groups for row in _points(group, over)]
-    full = [row for group in groups for row in group.rows if row.plan["method"] == "full"]
+    full = [row for group in groups for row in _full(group)]
     entries: list[Any] = []
     if any(row.runs for row in rows):
         entries.append(Line2D([], [], label="here, with 95 % intervals", **HERE))

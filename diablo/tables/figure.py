@@ -193,12 +193,9 @@ def _beside(ax: Axes, y: int, text: str, **style: Any) -> None:
 
 
 def _frame(table: Table) -> Frame:
-    """Under the panels: the stand-ins, always, and how the numbers were made."""
-    made = f"Decoding: {words.decoding(table.plan['decoding'])}. "
-    made += f"Limits: {words.limits(table.plan['limits'])}."
     signs = legend.COMPARED if any(group.compared for group in table.groups) else ""
-    parts = (words.banner(table), made, legend.seeds(table), signs)
-    return Frame(table.heading, [part for part in parts if part])
+    more = [text for text in (legend.seeds(table), signs) if text]
+    return Frame(table.heading, [*words.foot(table), *more])
 
 
 def _legend(table: Table, rows: Sequence[Row], reported_for: str) -> list[Any]:

@@ -26,7 +26,7 @@ DIAMOND: dict[str, Any] = {
 HEAD = 0.75  # inches
 WIDTH = 10.0  # inches
 FOOT_LINE = 0.13  # inches
-LEGEND_LINE = 0.25  # inches
+LEGEND_LINE = 0.25  # inches, at most five entries
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,11 @@ class Frame:
     Attributes:
         heading: the title.
         foot: sentences under the panels; each starts a line and is wrapped.
-        legend_lines: how many lines of five entries the legend has.
         ticks: inches between the lowest panel and the legend, for tick labels and the axis' name.
     """
 
     heading: str
     foot: Sequence[str]
-    legend_lines: int = 1
     ticks: float = 0.45
 
     @property
@@ -55,7 +53,7 @@ class Frame:
 
     @property
     def _foot_height(self) -> float:
-        return 0.1 + self._legend_bottom + LEGEND_LINE * self.legend_lines + self.ticks
+        return 0.1 + self._legend_bottom + LEGEND_LINE + self.ticks
 
     def canvas(self, panels: float) -> Figure:
         """A figure with room for panels of so many inches in height."""

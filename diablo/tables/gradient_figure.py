@@ -41,7 +41,7 @@ def draw_gradients(table: Table, folder: Path) -> dict[str, str]:
     variances; each as .png, .svg and .csv.
     """
     name, every = table.plan["name"], table.plan["every"]
-    which = "at every step" if every == 1 else f"at every step (pale) and every {every}th (marked)"
+    which = "at every step" if every == 1 else f"at every step (pale) and one in {every} (marked)"
     norms = (
         f"gradient norm by group of parameters {which}, before clipping; with several seeds their mean "
         "and, shaded, their range"
@@ -95,13 +95,6 @@ def _caption(table: Table, what: str) -> str:
     return " ".join(text for text in sentences if text)
 
 
-def _frame(table: Table, *remarks: str, ticks: float = 0.45) -> Frame:
-    facts = words.facts(table)
-    made = f"Limits: {facts['Limits']}."
-    foot = [text for text in (words.banner(table), made, *remarks) if text]
-    return Frame(table.heading, foot, ticks=ticks)
-
-
 def _panels(frame: Frame, groups: int, columns: int) -> tuple[Figure, np.ndarray]:
     """A figure with a line of panels for each group; the axes as (groups, columns)."""
     figure = frame.canvas(PANEL * groups + GAP * (groups - 1))
@@ -118,7 +111,7 @@ def _look(row: GradientRow, *keys: str) -> dict[str, Any]:
 
 def _norms(table: Table) -> Figure:
     every = table.plan["every"]
-    frame = _frame(table)
+    frame = Frame(table.heading, words.foot(table))
     figure, axes = _panels(frame, len(table.groups), 1)
     for ax, group in zip(axes[:, 0], table.groups, strict=True):
         rows = [row for one, row in gradient_rows(table) if one is group]
@@ -200,7 +193,7 @@ def _norm_legend(table: Table) -> list[Any]:
         for row in drawn.values()
     ]
     if drawn and every > 1:
-        label = f"all steps (marked: every {every}th)"
+        label = f"all steps (marked: one in {every})"
         entries.append(Line2D([], [], color=SOFT, alpha=0.5, lw=0.5, label=label))
     if any(len(row.runs) > 1 for row in drawn.values()):
         entries.append(Patch(facecolor=SOFT, alpha=0.18, label="range over seeds"))
@@ -214,7 +207,7 @@ def _variances(table: Table) -> Figure:
     """Two panels a group, reported and computed here: their scales are not the same."""
     several = any(len(row.runs) > 1 for _, row in table.rows)
     spread = "Lines on the bars: sample standard deviation over seeds. " if several else ""
-    frame = _frame(table, f"{spread}{NO_INTERVAL}")
+    frame = Frame(table.heading, [*words.foot(table), f"{spread}{NO_INTERVAL}"])
     figure, axes = _panels(frame, len(table.groups), 2)
     for (left, right), group in zip(axes, table.groups, strict=True):
         rows = [row for one, row in gradient_rows(table) if one is group]

@@ -22,7 +22,7 @@ NO_INTERVAL = (
 DETAILS = (
     "One line a seed and epoch. “Every step”: the variance over all steps of the epoch. “Mean of "
     "matrices”: the variance of the mean norm of the group's matrices, over the same steps as the number "
-    "in the table. “Range”: least and largest variance of all ways to take every so many-th step."
+    "in the table. “Range”: least and largest variance of all ways to take one step in so many."
 )
 #: Heads of `details`.
 DETAIL_HEADS = (
@@ -34,11 +34,11 @@ DETAIL_HEADS = (
 def reading(table: Table) -> str:
     """How to read the numbers: of what they are variances, and what says how sure they are."""
     every = table.plan["every"]
-    which = "all steps of an epoch" if every == 1 else f"every {every}th step of an epoch"
+    numbers = "" if every == 1 else f" whose number is a multiple of {every}"
     several = [str(n) for n in sorted({len(row.runs) for _, row in table.rows}) if n > 1]
     seeds = f"With several seeds ({' or '.join(several)}): mean ± sample standard deviation. "
     return (
-        f"Population variance, over {which}, of the global L2 norm of a group of parameters' gradient "
+        f"Population variance, over the steps of an epoch{numbers}, of the global L2 norm of a group of parameters' gradient "
         "(of the whole batch, unscaled, before clipping). The paper does not say of what it takes the "
         f"norm. {seeds if several else ''}{NO_INTERVAL}"
     )

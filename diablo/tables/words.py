@@ -43,6 +43,13 @@ def facts(table: Table) -> dict[str, str]:
     return {key: text for key, text in found.items() if text}
 
 
+def foot(table: Table) -> list[str]:
+    """What stands under every figure: the stand-ins, always, and how the numbers were made."""
+    known = facts(table)
+    made = " ".join(f"{key}: {known[key]}." for key in ("Decoding", "Limits") if key in known)
+    return [text for text in (banner(table), made) if text]
+
+
 def decoding(value: Any) -> str:
     """Decoding in words; the plan gives a text or the resolved settings."""
     if isinstance(value, str):

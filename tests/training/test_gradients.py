@@ -78,3 +78,9 @@ def test_the_log_has_both_groups_of_lora(make_run, finetune):
     # B starts at zero, so A has no gradient until B has moved.
     assert log[0]["grad_norms"]["lora_A"] == 0.0
     assert log[-1]["grad_norms"]["lora_A"] > 0.0
+
+
+def test_the_logs_epoch_rounded_up_is_the_steps_own(make_run, finetune):
+    # 22 examples in batches of 4: six steps an epoch, the last one smaller.
+    log = finetune(make_run("epochs", method="lora", epochs=3.0))
+    assert [math.ceil(line["epoch"]) for line in log] == [1] * 6 + [2] * 6 + [3] * 6
