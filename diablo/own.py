@@ -162,6 +162,7 @@ def load_own(path: str | Path | None, built_in: Collection[str]) -> list[OwnExpe
     suites = {file.stem for file in PROTOCOLS.glob("*.yaml")}
     taken: dict[str, str] = dict.fromkeys(built_in, "an experiment of the project")
     taken |= dict.fromkeys(_rules(), "a rule of the workflow")
+    taken |= {f"aggregate_{name}": "a rule of the workflow" for name in built_in}
     found = []
     for file in files:
         experiment = load_yaml(OwnExperiment, file)
@@ -171,7 +172,7 @@ def load_own(path: str | Path | None, built_in: Collection[str]) -> list[OwnExpe
             )
         if experiment.suite in suites:
             raise ValueError(f"{file}: suite = {experiment.suite!r} is a protocol of the project")
-        taken[experiment.name] = str(file)
+        taken[experiment.name] = taken[f"aggregate_{experiment.name}"] = str(file)
         experiment = _absolute(experiment, file.resolve().parent)
         _check_data(experiment, str(file))
         found.append(experiment)

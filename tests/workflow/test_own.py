@@ -151,6 +151,7 @@ def row(**changes):
         (row(modules="qx"), "unknown module letter 'x'"),
         (lambda v: v.update(name="table1"), "'table1' is taken by an experiment of the project"),
         (lambda v: v.update(name="audit"), "'audit' is taken by a rule of the workflow"),
+        (lambda v: v.update(name="aggregate_table1"), "is taken by a rule of the workflow"),
         (lambda v: v.update(name="score_suite"), "is taken by a rule of the workflow"),
         (lambda v: v.update(name="My-Table"), "use small letters"),
         (lambda v: v.update(suite="commonsense"), "'commonsense' is a protocol of the project"),
