@@ -69,11 +69,9 @@ class Resolver:
         for task in experiment.columns if experiment.kind == "accuracy" else ():
             if task not in tasks:
                 raise ValueError(unknown("task", task, tasks, f"{experiment.name}: columns"))
-        decoding = {
-            "num_beams": protocol.decoding.num_beams,
-            "max_new_tokens": protocol.decoding.max_new_tokens,
-            "stop": list(protocol.decoding.stop),
-        }
+        decoding = protocol.decoding.as_dict()
+        if "max_new_tokens" in use.decoding:  # for all tasks, then
+            decoding.pop("max_new_tokens_by_task", None)
         for key in use.decoding:
             if key not in decoding:
                 where = f"scale {scale.name}: suites.{name}.decoding"
