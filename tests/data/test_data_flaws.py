@@ -128,7 +128,7 @@ def test_dropped_last_batch(tmp_path):
     assert len(load_prompts(tmp_path, whole, ["gsm8k"])) == 1319
     assert len(load_prompts(tmp_path, released, ["gsm8k"], limit=10)) == 10
     write_jsonl(tmp_path / "test.jsonl", records(15))
-    with pytest.raises(ValueError, match="'gsm8k' has 15 records, but .* whole batches of 16"):
+    with pytest.raises(ValueError, match=r"'gsm8k' has 15 records, but .* whole batches of 16"):
         load_prompts(tmp_path, released, ["gsm8k"])
 
 

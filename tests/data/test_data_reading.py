@@ -126,6 +126,6 @@ def test_normalising_never_fails_and_spaces_do_not_matter(text):
 
 
 def test_unknown_kinds_are_refused():
-    with pytest.raises(ValueError, match="unknown extraction kind 'numbers'; valid: .*number"):
+    with pytest.raises(ValueError, match=r"unknown extraction kind 'numbers'; valid: .*number"):
         reading({"kind": "numbers"})
     assert reading({"kind": "number", "phrase": "is "}) == Number(phrase="is ")
