@@ -114,7 +114,7 @@ class Runs:
         METHODS[row.method].check(spec)
         setting = f"{row.method}-{sizes.label}" if sizes.label else row.method
         trial = f"lr{spec.lr:g}" if spec.held_out else None
-        quantized = row.quantize and row.quantize.label
+        quantized = row.quantize.label if row.quantize else None
         parts: list[str | None] = [model, quantized, spec.dataset, setting, trial, spec.variant]
         name = ".".join([*filter(None, parts), f"s{spec.seed}", spec.digest[:8]])
         return spec.model_copy(update={"run": name})

@@ -45,7 +45,7 @@ def test_average_is_the_unweighted_mean_of_tasks(tasks: list[list[int]]) -> None
         name: {str(i): one for i, one in enumerate(task)}
         for name, task in zip(names, tasks, strict=True)
     }
-    found = measure([run_of(outcomes)], names, 500, 0).estimates
+    found = measure([run_of(outcomes)], names, [], 500, 0).estimates
     for name, task in zip(names, tasks, strict=True):
         assert found[name].value == pytest.approx(100 * np.mean(task))
     assert found["avg"].value == pytest.approx(np.mean([100 * np.mean(task) for task in tasks]))

@@ -80,5 +80,8 @@ for experiment in [name for name in PLAN.tables if PLAN.tables[name]["quantizers
             f"{LOGS}/tables/{experiment}-quantizers.log",
         resources:
             mem_mb=1000,
+        params:
+            experiment=experiment,
+            stand_ins=PLAN.tables[experiment]["stand_ins"],
         shell:
             "{DIABLO} aggregate {input.plan} --what quantizers 2>&1 | tee {log}"
