@@ -8,12 +8,13 @@ here imports torch: the workflow reads these models while it plans.
 
 from __future__ import annotations
 
+import typing
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from diablo.data.protocol import unknown
+from diablo.data.protocol import WITHOUT, unknown
 from diablo.validation import load_yaml
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
@@ -248,7 +249,10 @@ class Config(Strict):
     )
     mirror: str | None = None
     cache: str | None = None
-    protocol: Variant = "paper"
+    protocol: str = Field(
+        "paper",
+        description="paper, released or peer; released-without-FLAW leaves a known flaw out",
+    )
     device: Literal["auto", "cpu", "gpu"] = "auto"
     seeds: list[int] = Field([0], min_length=1)
     filters: Filters = Filters()
@@ -257,6 +261,13 @@ class Config(Strict):
     tune: Tune | None = None
     backend: Literal["auto", "vllm", "transformers"] = "auto"
     results: str = "results"
+
+    @model_validator(mode="after")
+    def _known_variant(self) -> Config:
+        variants = typing.get_args(Variant)
+        if self.protocol.split(WITHOUT)[0] not in variants:
+            raise ValueError(unknown("protocol variant", self.protocol, variants, "protocol"))
+        return self
 
     @model_validator(mode="after")
     def _distinct_seeds(self) -> Config:

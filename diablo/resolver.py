@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from diablo.data.protocol import Protocol, unknown
+from diablo.data.protocol import Protocol, strict_name, unknown
 from diablo.experiments import (
     Group,
     Row,
@@ -22,14 +22,6 @@ from diablo.specs import SuiteSpec
 
 if TYPE_CHECKING:
     from diablo.planning import Plan
-
-#: Ends the name of a task's second reading.
-STRICT = "_strict"
-
-
-def reading_of(name: str) -> str:
-    """The task whose completions a second reading reads again."""
-    return name.removesuffix(STRICT)
 
 
 @dataclass
@@ -62,7 +54,9 @@ class Resolver:
             "unstated": list(protocol.unstated),
             "columns": {task: label for task, label in e.columns.items() if task not in missing},
             "readings": {
-                name: label for name, label in e.readings.items() if reading_of(name) not in missing
+                name: label
+                for name, label in e.readings.items()
+                if name not in map(strict_name, missing)
             },
             # An average of other tasks than the paper's would be read as its average.
             "average": None if missing else e.average,
@@ -89,19 +83,16 @@ class Resolver:
         for task in experiment.columns if experiment.kind == "accuracy" else ():
             if task not in tasks:
                 raise ValueError(unknown("task", task, tasks, f"{experiment.name}: columns"))
-        for name in experiment.readings:
-            if reading_of(name) not in tasks:
-                valid = [f"{task}{STRICT}" for task in tasks]
-                raise ValueError(unknown("reading", name, valid, f"{experiment.name}: readings"))
+        for reading in experiment.readings:
+            if reading not in (valid := [strict_name(task) for task in protocol.strict]):
+                raise ValueError(unknown("reading", reading, valid, f"{experiment.name}: readings"))
         for task in use.missing:
             if task not in tasks:
                 where = f"scale {scale.name}: suites.{name}.missing"
                 raise ValueError(unknown("task", task, tasks, where))
-        decoding = {
-            "num_beams": protocol.decoding.num_beams,
-            "max_new_tokens": protocol.decoding.max_new_tokens,
-            "stop": list(protocol.decoding.stop),
-        }
+        decoding = protocol.decoding.as_dict()
+        if "max_new_tokens" in use.decoding:  # for all tasks, then
+            decoding.pop("max_new_tokens_by_task", None)
         for key in use.decoding:
             if key not in decoding:
                 where = f"scale {scale.name}: suites.{name}.decoding"

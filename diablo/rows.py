@@ -59,7 +59,7 @@ class Rows:
     def tasks(self) -> list[str]:
         """Tasks that are scored: all of the suite's, as tables share runs and their scores."""
         own = isinstance(self.experiment, OwnExperiment)
-        return list(self.experiment.columns if own else self.protocol.labels)
+        return list(self.experiment.columns if own else self.protocol.tasks)
 
     def limits(self) -> Limits:
         """Caps: command line, then scale (by experiment and device, the closest first)."""

@@ -71,6 +71,8 @@ def encode_example(
     ids = ids[:max_length]
     if protocol.append_eos and len(ids) < max_length and ids[-1:] != [tokenizer.eos_token_id]:
         ids.append(tokenizer.eos_token_id)
+    if protocol.mask_suffix:
+        start = prompt_ids(tokenizer, prompt + protocol.mask_suffix, protocol.special_tokens)
     masked = min(len(start), len(ids)) if protocol.mask_prompt else 0
     return {"input_ids": ids, "labels": [IGNORE] * masked + ids[masked:]}
 

@@ -19,10 +19,16 @@ from typing import Any
 
 import yaml
 
+from diablo.data.reading import Label, Pattern, Reading
+from diablo.data.reading import reading as declared_reading
+
 FOLDER = Path(__file__).with_name("protocols")
 
 #: The variant of a user's own protocol, the only one that it has.
 OWN = "own"
+
+#: `released-without-NAME` is a variant without one of its known flaws, and so on with several.
+WITHOUT = "-without-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,21 +38,55 @@ class Decoding:
     num_beams: int = 1
     max_new_tokens: int = 32
     stop: tuple[str, ...] = ()
+    #: Tasks whose completions have another length.
+    max_new_tokens_by_task: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", tuple(self.stop))
-        if self.num_beams < 1 or self.max_new_tokens < 1:
+        lengths = [self.max_new_tokens, *self.max_new_tokens_by_task.values()]
+        if self.num_beams < 1 or min(lengths) < 1:
             raise ValueError(
-                f"num_beams={self.num_beams}, max_new_tokens={self.max_new_tokens}: "
+                f"num_beams={self.num_beams}, max_new_tokens={min(lengths)}: "
                 "both must be at least 1"
             )
+
+    def of(self, task: str) -> Decoding:
+        """The decoding of one task, the same for all its prompts."""
+        length = self.max_new_tokens_by_task.get(task, self.max_new_tokens)
+        return Decoding(self.num_beams, length, self.stop)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As specs and provenance files have it: lengths of single tasks only where there are any."""
+        found = {
+            "num_beams": self.num_beams,
+            "max_new_tokens": self.max_new_tokens,
+            "stop": list(self.stop),
+        }
+        if self.max_new_tokens_by_task:
+            found["max_new_tokens_by_task"] = dict(self.max_new_tokens_by_task)
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Flaw:
+    """A known flaw of the released code: its name, its id in the register of disagreements, in words.
+
+    `sets` are the protocol's fields as the flaw has them, over those of the variant without it.
+    """
+
+    name: str
+    id: str
+    what: str
+    sets: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
     """One variant of one suite's protocol; see `protocols/<suite>.yaml` for the fields' values.
 
-    `test_sizes` has the number of examples in the paper's whole test set of each task.
+    `test_sizes` has the number of examples in the paper's whole test set of each task. `extraction`
+    is either that of all tasks with `labels`, or has one for each task, with its `kind`
+    (`diablo.data.reading`).
     """
 
     suite: str
@@ -71,6 +111,45 @@ class Protocol:
     max_prompt_length: int | None = None
     #: Reads the answer of any task, instead of labels: group 1 of the first match, or all of it.
     pattern: str | None = None
+    #: Counted with the prompt when its tokens are masked, though the response stands between them.
+    mask_suffix: str = ""
+    #: Of these tasks' test sets, only whole batches of so many examples are asked.
+    whole_batches: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    #: Tasks that are judged by math-verify too.
+    strict: tuple[str, ...] = ()
+    #: The known flaws that are in this variant; `without_flaw` takes one out.
+    flaws: tuple[Flaw, ...] = ()
+
+    def without_flaw(self, name: str) -> Protocol:
+        """This variant without one of its known flaws; ValueError if it has none of that name."""
+        if name not in (flaw.name for flaw in self.flaws):
+            where = f"protocol {self.suite!r}, variant {self.variant!r}"
+            raise ValueError(unknown("flaw", name, (flaw.name for flaw in self.flaws), where))
+        return load_protocol(self.suite, f"{self.variant}{WITHOUT}{name}")
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks whose answers this protocol reads; none where it reads any task by a pattern."""
+        return [] if self.pattern is not None else list(self.labels or self.extraction)
+
+    @property
+    def entries(self) -> list[str]:
+        """Names of a score file's entries: the tasks, then those that are judged once more."""
+        return [*self.tasks, *map(strict_name, self.strict)]
+
+    def reading(self, task: str) -> Reading:
+        """How a task's answer is read, and when it is right.
+
+        Raises:
+            ValueError: if the protocol does not know `task`.
+        """
+        if self.pattern is not None:
+            return Pattern(pattern=self.pattern)
+        if task not in self.tasks:
+            raise ValueError(unknown("task", task, self.tasks, f"protocol {self.suite!r}"))
+        if self.labels:
+            return Label(**self.extraction, labels=self.labels[task])
+        return declared_reading(self.extraction[task])
 
     @property
     def fields(self) -> list[str]:
@@ -93,22 +172,18 @@ class Protocol:
         """Read the answer from a completion; None where there is none.
 
         Raises:
-            ValueError: if the protocol has neither a pattern nor labels for `task`.
+            ValueError: if the protocol has neither a pattern nor an extraction for `task`.
         """
-        if self.pattern is not None:
-            found = re.search(self.pattern, completion)
-            answer = found and found.group(1 if found.re.groups else 0)
-            return None if answer is None else answer.strip()
-        if task not in self.labels:
-            raise ValueError(unknown("task", task, self.labels, f"protocol {self.suite!r}"))
-        text = completion
-        if self.extraction["text"] == "prompt+completion":
-            text = prompt + completion
-        if self.extraction["after"]:
-            text = text.split(self.extraction["after"])[-1]
-        text = text.replace(self.extraction["remove"], "") if "remove" in self.extraction else text
-        match = re.search("|".join(map(re.escape, self.labels[task])), text)
-        return match.group() if match else None
+        return self.reading(task).extract(prompt, completion)
+
+    def correct(self, task: str, extracted: str | None, gold: str) -> bool:
+        """Whether what was read is the answer."""
+        return self.reading(task).correct(extracted, gold)
+
+
+def strict_name(task: str) -> str:
+    """Name of the score entry of a task that is judged by math-verify."""
+    return f"{task}_strict"
 
 
 def unknown(kind: str, name: object, valid: Any, where: str) -> str:
@@ -186,28 +261,52 @@ def protocol_of(spec: Any) -> Protocol:
 
 @functools.cache
 def load_protocol(suite: str, variant: str) -> Protocol:
-    """The protocol of `suite` in one variant.
+    """The protocol of `suite` in one variant, `released-without-NAME` for one without a known flaw.
+
+    A flaw that only other suites have may be named too: it changes nothing here.
 
     Raises:
-        ValueError: if the suite or the variant is not declared.
+        ValueError: if the suite, the variant or the flaw is not declared.
     """
     path = FOLDER / f"{suite}.yaml"
     if not path.is_file():
         suites = [file.stem for file in FOLDER.glob("*.yaml")]
         raise ValueError(unknown("suite", suite, suites, "protocols"))
-    declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+    declared = _declared(path)
+    base, *left_out = variant.split(WITHOUT)
     variants = declared["variants"]
-    if variant not in variants:
-        raise ValueError(unknown("protocol variant", variant, variants, str(path)))
-    fields = dict(variants[variant])
+    if base not in variants:
+        raise ValueError(unknown("protocol variant", base, variants, str(path)))
+    known = [name for file in FOLDER.glob("*.yaml") for name in _flaws(_declared(file), base)]
+    for name in left_out:
+        if name not in known:
+            raise ValueError(unknown("flaw", name, known, f"protocol variant {variant!r}"))
+    fields = {key: value for key, value in variants[base].items() if key != "flaws"}
+    flaws = [flaw for name, flaw in _flaws(declared, base).items() if name not in left_out]
+    for flaw in flaws:
+        for key, value in flaw.sets.items():
+            fields[key] = {**fields.get(key, {}), **value} if isinstance(value, dict) else value
     fields["decoding"] = Decoding(**fields["decoding"])
     fields["unstated"] = tuple(fields["unstated"])
-    labels = {task: tuple(names) for task, names in declared["labels"].items()}
+    labels = {task: tuple(names) for task, names in declared.get("labels", {}).items()}
     return Protocol(
         suite=suite,
         variant=variant,
         labels=labels,
         metric=declared["metric"],
         test_sizes=declared["test_sizes"],
+        strict=tuple(declared.get("strict", ())),
+        flaws=tuple(flaws),
         **fields,
     )
+
+
+@functools.cache
+def _declared(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _flaws(declared: Mapping[str, Any], variant: str) -> dict[str, Flaw]:
+    """The known flaws of a suite's variant by name."""
+    flaws = declared["variants"].get(variant, {}).get("flaws", {})
+    return {name: Flaw(name, **flaw) for name, flaw in flaws.items()}

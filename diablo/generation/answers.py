@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from diablo.data.protocol import Decoding, Protocol
+from diablo.data.reading import Label, Reading
 
 #: Steps of a tokenizer's decoder that never change text which is already there; ByteFallback does
 #: within a run of byte tokens (see `StopAtAnswer`).
@@ -53,17 +54,13 @@ class StopAtAnswer:
     ) -> StopAtAnswer | None:
         """For greedy decoding where the answer of every task is final as soon as it is read.
 
-        None where it is not: beams (another one may win later), a protocol that reads by a pattern or
-        not the first label of the completion alone, labels or stop strings that overlap, or a tokenizer
-        whose decoder may rewrite earlier text.
+        None where it is not: beams (another one may win later), a protocol that reads anything but the
+        first label of the completion alone (the last number, say, may still come), labels or stop
+        strings that overlap, or a tokenizer whose decoder may rewrite earlier text.
         """
-        if protocol.pattern is not None:
-            return None
-        first = protocol.extraction["text"] == "completion" and not protocol.extraction["after"]
         safe = (
             decoding.num_beams == 1
-            and first
-            and all(final(protocol.labels[task], decoding.stop) for task in tasks)
+            and all(_first_label(protocol.reading(task), decoding) for task in tasks)
             and steady(tokenizer)
         )
         return cls(tokenizer, decoding) if safe else None
@@ -74,6 +71,13 @@ class StopAtAnswer:
             return False
         text = text_of(self._tokenizer, ids, self._decoding)
         return any(label in text for label in labels)
+
+
+def _first_label(reading: Reading, decoding: Decoding) -> bool:
+    """Whether the reading takes the first label of the completion, and that one stays the first."""
+    if not isinstance(reading, Label) or reading != Label(labels=reading.labels):
+        return False
+    return final(reading.labels, decoding.stop)
 
 
 def final(labels: Sequence[str], stops: Sequence[str]) -> bool:

@@ -28,11 +28,15 @@ class Engine(Protocol):
     """What decodes token ids."""
 
     def complete(
-        self, prompts: list[list[int]], ended: Callable[[int, list[int]], bool] | None = None
+        self,
+        prompts: list[list[int]],
+        ended: Callable[[int, list[int]], bool] | None = None,
+        max_new_tokens: int | None = None,
     ) -> list[list[int]]:
         """Token ids that follow each prompt, without the end-of-sequence id.
 
         `ended(row, new ids)` ends a row early; only for engines whose module says `ENDS_EARLY`.
+        `max_new_tokens` holds instead of the decoding's.
         """
 
     def next_logprobs(self, prompts: list[list[int]]) -> torch.Tensor:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diablo.data.protocol import Decoding, Protocol, protocol_of, unknown
+from diablo.data.reading import Reading
 from diablo.io import read_jsonl
 
 
@@ -87,13 +88,11 @@ def load_prompts(
         by_task.setdefault(record["task"], []).append(record)
     prompts = []
     for task in tasks:
-        if protocol.pattern is None and task not in protocol.labels:
-            where = f"protocol {protocol.suite!r}"
-            raise ValueError(unknown("task", task, protocol.labels, where))
+        reading = protocol.reading(task)
         if task not in by_task:
             raise ValueError(unknown("task", task, by_task, f"{path} (tasks it has)"))
-        _check(path, protocol, task, by_task[task])
-        for record in subset(by_task[task], limit):
+        _check(path, protocol, reading, by_task[task])
+        for record in subset(_asked(path, protocol, task, by_task[task]), limit):
             prompts.append(Prompt(protocol.prompt_for_evaluation(record), record))
     return prompts
 
@@ -112,16 +111,26 @@ def subset(records: list[dict], limit: int | None) -> list[dict]:
     return [record for record in records if record["id"] in chosen]
 
 
-def _check(path: Path, protocol: Protocol, task: str, records: list[dict]) -> None:
+def _asked(path: Path, protocol: Protocol, task: str, records: list[dict]) -> list[dict]:
+    """The records of a task that the protocol asks at all: whole batches, where it says so."""
+    batch = protocol.whole_batches.get(task, 1)
+    asked = records[: len(records) // batch * batch]
+    if not asked:
+        raise ValueError(
+            f"{path}: task {task!r} has {len(records)} records, but protocol {protocol.suite!r}, "
+            f"variant {protocol.variant!r}, asks whole batches of {batch} only; take another variant"
+        )
+    return asked
+
+
+def _check(path: Path, protocol: Protocol, reading: Reading, records: list[dict]) -> None:
+    task = records[0]["task"]
     twice = [name for name, n in Counter(record["id"] for record in records).items() if n > 1]
     if twice:
         raise ValueError(f"{path}: task {task!r} has id {twice[0]!r} more than once")
-    if protocol.pattern is not None:
-        return  # it may read any text
-    labels = protocol.labels[task]
     for record in records:
-        if record["answer"] not in labels:
+        if refusal := reading.refusal(record["answer"]):
             raise ValueError(
-                f"{path}: {task} {record['id']!r}: answer {record['answer']!r} is not one of the "
-                f"labels that protocol {protocol.suite!r} reads ({', '.join(labels)})"
+                f"{path}: {task} {record['id']!r}: answer {record['answer']!r} {refusal}; "
+                f"protocol {protocol.suite!r} could never read it"
             )

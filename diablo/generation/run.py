@@ -59,7 +59,7 @@ def generate(
     decoding, prompts = suite_decoding(suite), suite_prompts(suite)
     provenance = Provenance("generate", inputs=_inputs(spec, suite, run_folder))
     tokenizer, ids = encode(spec, suite, prompts, decoding)
-    batches = BACKENDS[backend].batches([len(row) for row in ids], decoding, device, batch_size)
+    batches = _batches(backend, device, decoding, prompts, ids, batch_size)
     protocol = protocol_of(suite)
     stop = None
     if stop_at_answer and BACKENDS[backend].ENDS_EARLY:
@@ -70,11 +70,7 @@ def generate(
         "variant": suite.variant,
         "backend": backend,
         "dtype": dtype_of(spec),
-        "decoding": {
-            "num_beams": decoding.num_beams,
-            "max_new_tokens": decoding.max_new_tokens,
-            "stop": list(decoding.stop),
-        },
+        "decoding": decoding.as_dict(),
         "stop_at_answer": stop is not None,
         "limit_per_task": suite.limit_per_task,
     }
@@ -85,20 +81,24 @@ def generate(
 
     generated, seconds = 0, 0.0
     if todo:
-        longest = max(map(len, ids)) + decoding.max_new_tokens
+        longest = max(
+            len(row) + decoding.of(p.task).max_new_tokens
+            for p, row in zip(prompts, ids, strict=True)
+        )
         with open_engine(
             spec, run_folder, work_folder, backend, device, decoding, tokenizer, longest, threads
         ) as engine:
             started = time.monotonic()
             for rows in _progress(todo, len(prompts), f"generate {spec.run}"):
                 labels = [protocol.labels.get(prompts[row].task, ()) for row in rows]
-                new = _complete(engine, [ids[row] for row in rows], labels, stop)
+                own = decoding.of(prompts[rows[0]].task)  # the same for the whole batch
+                new = _complete(engine, [ids[row] for row in rows], labels, stop, own)
                 generated += sum(map(len, new))
                 ended = [stop is not None and stop(*pair) for pair in zip(new, labels, strict=True)]
                 partial.add(
                     rows,
                     [
-                        list(finished(tokenizer, each, decoding, early))
+                        list(finished(tokenizer, each, own, early))
                         for each, early in zip(new, ended, strict=True)
                     ],
                 )
@@ -145,11 +145,33 @@ def _complete(
     prompts: list[list[int]],
     labels: list[tuple[str, ...]],
     stop: StopAtAnswer | None,
+    decoding: Decoding,
 ) -> list[list[int]]:
     """`engine.complete`, where each prompt may end at one of its own labels."""
-    if stop is None:
-        return engine.complete(prompts)
-    return engine.complete(prompts, lambda row, new: stop(new, labels[row]))
+    ended = None if stop is None else lambda row, new: stop(new, labels[row])
+    return engine.complete(prompts, ended, decoding.max_new_tokens)
+
+
+def _batches(
+    backend: str,
+    device: str,
+    decoding: Decoding,
+    prompts: list[Prompt],
+    ids: list[list[int]],
+    batch_size: int | None,
+) -> list[list[int]]:
+    """The backend's batches, each of prompts with the same number of new tokens."""
+    by_length: dict[int, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        by_length.setdefault(decoding.of(prompt.task).max_new_tokens, []).append(row)
+    found = []
+    for rows in by_length.values():
+        own = decoding.of(prompts[rows[0]].task)
+        grouped = BACKENDS[backend].batches(
+            [len(ids[row]) for row in rows], own, device, batch_size
+        )
+        found += [[rows[index] for index in group] for group in grouped]
+    return found
 
 
 def throughput(prompts: int, tokens: int, seconds: float) -> dict[str, Any]:
@@ -188,10 +210,11 @@ def encode(
     ids = []
     for prompt in prompts:
         row = encode_prompt(tokenizer, protocol, prompt.record)
-        if room is not None and len(row) + decoding.max_new_tokens > room:
+        new = decoding.of(prompt.task).max_new_tokens
+        if room is not None and len(row) + new > room:
             raise ValueError(
                 f"{suite.data_path}: {prompt.task} {prompt.id!r}: {len(row)} prompt tokens and "
-                f"{decoding.max_new_tokens} new ones do not fit {spec.model_path} ({room} positions)"
+                f"{new} new ones do not fit {spec.model_path} ({room} positions)"
             )
         ids.append(row)
     return tokenizer, ids

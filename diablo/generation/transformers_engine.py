@@ -80,12 +80,16 @@ class TransformersEngine:
             self._options = {"stop_strings": list(decoding.stop), "tokenizer": tokenizer}
 
     def complete(
-        self, prompts: list[list[int]], ended: Callable[[int, list[int]], bool] | None = None
+        self,
+        prompts: list[list[int]],
+        ended: Callable[[int, list[int]], bool] | None = None,
+        max_new_tokens: int | None = None,
     ) -> list[list[int]]:
         """Token ids that follow each prompt, without the end-of-sequence id.
 
         The batch ends when each row has its end of sequence, a stop string, or `ended(row, new
         ids)`: greedy decoding only, because a beam that ends is scored against the others.
+        `max_new_tokens` holds instead of the decoding's.
 
         Raises:
             ValueError: `ended` with several beams.
@@ -98,6 +102,8 @@ class TransformersEngine:
             # The start that all share (the protocol's frame) is computed once, not once a prompt.
             shared = self._shared(prompts)
             options = {**inputs, "past_key_values": shared, **self._options}
+            if max_new_tokens is not None:
+                options["max_new_tokens"] = max_new_tokens
             if ended is not None:
                 options["stopping_criteria"] = [self._ending(ended, width)]
             out = self.model.generate(**options)  # type: ignore[operator]

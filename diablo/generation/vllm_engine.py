@@ -89,9 +89,14 @@ class VllmEngine:
         )
 
     def complete(
-        self, prompts: list[list[int]], ended: Callable[[int, list[int]], bool] | None = None
+        self,
+        prompts: list[list[int]],
+        ended: Callable[[int, list[int]], bool] | None = None,
+        max_new_tokens: int | None = None,
     ) -> list[list[int]]:
         """Token ids that follow each prompt, without the end-of-sequence id.
+
+        `max_new_tokens` holds instead of the decoding's.
 
         Raises:
             ValueError: if `ended` is given; see `ENDS_EARLY`.
@@ -99,25 +104,24 @@ class VllmEngine:
         if ended is not None:
             raise ValueError("backend vllm: rows end at EOS or a stop string only")
         inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
+        length = max_new_tokens or self.decoding.max_new_tokens
         if self.decoding.num_beams > 1:
-            return self._beams(inputs)
+            return self._beams(inputs, length)
         from vllm import SamplingParams
 
         params = SamplingParams(
             temperature=0.0,
-            max_tokens=self.decoding.max_new_tokens,
+            max_tokens=length,
             stop=list(self.decoding.stop),
             stop_token_ids=self.eos,
         )
         outputs = self.llm.generate(inputs, params, use_tqdm=False)
         return [until_eos(list(output.outputs[0].token_ids), self.eos) for output in outputs]
 
-    def _beams(self, inputs: list[dict]) -> list[list[int]]:
+    def _beams(self, inputs: list[dict], length: int) -> list[list[int]]:
         from vllm.sampling_params import BeamSearchParams
 
-        params = BeamSearchParams(
-            beam_width=self.decoding.num_beams, max_tokens=self.decoding.max_new_tokens
-        )
+        params = BeamSearchParams(beam_width=self.decoding.num_beams, max_tokens=length)
         with _score_like_transformers():
             outputs = self.llm.beam_search(inputs, params)
         best = [output.sequences[0].tokens for output in outputs]

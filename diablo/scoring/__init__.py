@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from diablo.data.protocol import protocol_of
+from diablo.data.protocol import WITHOUT, protocol_of, strict_name
 from diablo.generation.prompts import Prompt, suite_decoding, suite_prompts
 from diablo.io import read_json, read_jsonl, write_json
 from diablo.provenance import Provenance
@@ -29,7 +29,9 @@ def score(spec: Any, suite: Any, generations_path: str | Path, out_path: str | P
 
     Returns:
         What was written: by task metrics with n, standard error and `available` (records of the
-        task in the data before the cap), per-example outcomes, and the plain mean of the tasks.
+        task in the data before the cap), per-example outcomes, and the plain mean of the tasks. Where
+        the protocol says so, a task has a second entry `<task>_strict`, judged by math-verify, with
+        `reading_of` = the task; it is no part of the mean.
 
     Raises:
         ValueError: if a generation is missing, given twice, unexpected, for another prompt, or made
@@ -45,16 +47,18 @@ def score(spec: Any, suite: Any, generations_path: str | Path, out_path: str | P
 
     results = _evaluate(suite, stored)
     available = Counter(record["task"] for record in read_jsonl(data))
-    tasks = {}
-    for task in suite.tasks:
-        tasks[task] = {"available": available[task]}
-        tasks[task] |= _outcomes(results, task_name(task, suite.variant), suite)
-        value, stderr, n = (tasks[task][key] for key in ("value", "stderr", "n"))
+    tasks: dict[str, dict[str, Any]] = {}
+    for task, entry in [(task, task) for task in suite.tasks] + _strict_entries(suite):
+        tasks[entry] = {"available": available[task]}
+        if entry != task:
+            tasks[entry]["reading_of"] = task
+        tasks[entry] |= _outcomes(results, task_name(entry, suite.variant), suite)
+        value, stderr, n = (tasks[entry][key] for key in ("value", "stderr", "n"))
         print(
-            f"{task}: acc {value:.4f} ± {math.nan if stderr is None else stderr:.4f} (n = {n} of {available[task]})"
+            f"{entry}: acc {value:.4f} ± {math.nan if stderr is None else stderr:.4f} (n = {n} of {available[task]})"
         )
-    average = sum(task["value"] for task in tasks.values()) / len(tasks)
-    print(f"average of {len(tasks)} tasks: {average:.4f} (n = {len(prompts)})")
+    average = sum(tasks[task]["value"] for task in suite.tasks) / len(suite.tasks)
+    print(f"average of {len(suite.tasks)} tasks: {average:.4f} (n = {len(prompts)})")
 
     provenance.add(limit_per_task=suite.limit_per_task, notes=list(suite.notes))
     scores = {
@@ -114,11 +118,7 @@ def _check_origin(path: Path, spec: Any, suite: Any) -> None:
         "run": spec.run,
         "suite": suite.suite,
         "variant": suite.variant,
-        "decoding": {
-            "num_beams": decoding.num_beams,
-            "max_new_tokens": decoding.max_new_tokens,
-            "stop": list(decoding.stop),
-        },
+        "decoding": decoding.as_dict(),
     }
     for key, value in expected.items():
         if made.get(key) != value:
@@ -135,6 +135,7 @@ def _evaluate(suite: Any, stored: dict[tuple[str, str], tuple[str, str]]) -> dic
 
     from diablo.scoring.lm_tasks import suite_task
     from diablo.scoring.replay import Replay
+    from diablo.scoring.strict import Strict
 
     # Its warnings are about models that are really run; errors still show.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -142,16 +143,26 @@ def _evaluate(suite: Any, stored: dict[tuple[str, str], tuple[str, str]]) -> dic
     # Only our own tasks: to index lm-eval's thousands would take longer than the scoring.
     manager = TaskManager(include_path=TASKS, include_defaults=False, metadata=where)
     names = {task_name(task, suite.variant): task for task in suite.tasks}
-    if (TASKS / suite.suite).is_dir():
+    # The files have the whole variants; one without a flaw is made here.
+    if (TASKS / suite.suite).is_dir() and WITHOUT not in suite.variant:
         for name in names:
             if name not in manager.all_subtasks:
                 raise ValueError(f"{TASKS}: no lm-eval task {name!r}; add a task file for it")
         tasks = manager.load(list(names))
     else:
-        tasks = manager.load([suite_task(suite, task, name) for name, task in names.items()])
+        configs = [suite_task(suite, task, name) for name, task in names.items()]
+        for task, entry in _strict_entries(suite):
+            configs.append(suite_task(suite, task, task_name(entry, suite.variant), Strict()))
+        tasks = manager.load(configs)
     # Not `simple_evaluate`: its survey of the machine imports torch and takes longer than the scores.
     # The error of a mean has a closed form: one "iteration" of bootstrap switches it on.
     return evaluate(Replay(stored), tasks, bootstrap_iters=1)
+
+
+def _strict_entries(suite: Any) -> list[tuple[str, str]]:
+    """(task, name of its second entry) of the suite's tasks that math-verify judges too."""
+    strict = protocol_of(suite).strict
+    return [(task, strict_name(task)) for task in suite.tasks if task in strict]
 
 
 def _outcomes(results: dict, name: str, suite: Any) -> dict:

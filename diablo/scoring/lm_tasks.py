@@ -1,8 +1,9 @@
 """What the lm-eval task files in `tasks/` refer to: documents, answer extraction, the metric.
 
-Suites without task files get the same tasks from here (`suite_task`). The wording, the labels and the extraction come from the protocol (`diablo.data.protocol`), the
-records and the subset from `diablo.generation.prompts`: an lm-eval user gets exactly the prompts
-that the pipeline asks. lm-eval itself is not imported here.
+Suites without task files get the same tasks from here (`suite_task`). The wording, the extraction and
+what counts as right come from the protocol (`diablo.data.protocol`), the records and the subset from
+`diablo.generation.prompts`: an lm-eval user gets exactly the prompts that the pipeline asks. lm-eval
+itself is not imported here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from diablo.data.protocol import Protocol, load_protocol, protocol_of
+from diablo.data.reading import Reading
 from diablo.generation.prompts import load_prompts, suite_decoding
 
 if TYPE_CHECKING:
@@ -77,29 +79,45 @@ def _documents(
 
 
 def extract(responses: list[list[str]], docs: list[dict]) -> list[list[str | None]]:
-    """The label in each response, None where there is none (filter `label` of the task files)."""
+    """The answer in each response, None where there is none (filter `label` of the task files)."""
     return [
-        [
-            load_protocol(doc["suite"], doc["variant"]).extract(doc["task"], doc["prompt"], text)
-            for text in texts
-        ]
+        [_reading(doc).extract(doc["prompt"], text) for text in texts]
         for texts, doc in zip(responses, docs, strict=True)
     ]
+
+
+def accuracy(doc: dict, results: list[str | None]) -> dict[str, int]:
+    """1 if what was extracted is the answer; a response without an answer is wrong."""
+    return {"acc": int(_reading(doc).correct(results[0], doc["answer"]))}
+
+
+def _reading(doc: dict) -> Reading:
+    return load_protocol(doc["suite"], doc["variant"]).reading(doc["task"])
 
 
 def _extract(
-    protocol: Protocol, responses: list[list[str]], docs: list[dict]
+    reading: Reading, responses: list[list[str]], docs: list[dict]
 ) -> list[list[str | None]]:
     return [
-        [protocol.extract(doc["task"], doc["prompt"], text) for text in texts]
+        [reading.extract(doc["prompt"], text) for text in texts]
         for texts, doc in zip(responses, docs, strict=True)
     ]
 
 
-def suite_task(suite: Any, task: str, name: str) -> dict[str, Any]:
-    """lm-eval's config of a SuiteSpec's task without a file; says the same as `tasks/*/_base.yaml`."""
-    protocol, decoding = protocol_of(suite), suite_decoding(suite)
-    extraction = {"function": "custom", "filter_fn": partial(_extract, protocol)}
+def _accuracy(reading: Reading, doc: dict, results: list[str | None]) -> dict[str, int]:
+    return {"acc": int(reading.correct(results[0], doc["answer"]))}
+
+
+def suite_task(suite: Any, task: str, name: str, reading: Reading | None = None) -> dict[str, Any]:
+    """lm-eval's config of a SuiteSpec's task without a file; says the same as `tasks/*/_base.yaml`.
+
+    Args:
+        name: of the lm-eval task.
+        reading: instead of the protocol's own.
+    """
+    protocol, decoding = protocol_of(suite), suite_decoding(suite).of(task)
+    reading = reading or protocol.reading(task)
+    extraction = {"function": "custom", "filter_fn": partial(_extract, reading)}
     return {
         "task": name,
         "custom_dataset": partial(_documents, protocol, task),
@@ -115,12 +133,7 @@ def suite_task(suite: Any, task: str, name: str) -> dict[str, Any]:
             "num_beams": decoding.num_beams,
         },
         "filter_list": [{"name": "label", "filter": [extraction, {"function": "take_first"}]}],
-        "process_results": accuracy,
+        "process_results": partial(_accuracy, reading),
         "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
         "metadata": {"version": 1},
     }
-
-
-def accuracy(doc: dict, results: list[str | None]) -> dict[str, int]:
-    """1 if the extracted label is the answer; a response without a label is wrong."""
-    return {"acc": int(results[0] == doc["answer"])}

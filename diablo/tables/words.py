@@ -55,9 +55,12 @@ def decoding(value: Any) -> str:
     if isinstance(value, str):
         return value
     beams = value["num_beams"]
+    lengths = value.get("max_new_tokens_by_task", {}).items()
+    others = "".join(f" ({task}: {length})" for task, length in lengths)
     how = "greedy" if beams == 1 else f"beam search, {beams} beams"
     stop = ", ".join(repr(text) for text in value["stop"])
-    return f"{how}, at most {value['max_new_tokens']} new tokens" + (stop and f", stop at {stop}")
+    most = f"at most {value['max_new_tokens']} new tokens{others}"
+    return f"{how}, {most}" + (stop and f", stop at {stop}")
 
 
 def limits(value: Mapping[str, Any]) -> str:

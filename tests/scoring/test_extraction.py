@@ -59,6 +59,7 @@ def test_extraction_table(task, prompt, completion, plain, released):
 
 
 def test_no_label_is_wrong():
-    assert accuracy({"answer": "true"}, [None]) == {"acc": 0}
-    assert accuracy({"answer": "true"}, ["false"]) == {"acc": 0}
-    assert accuracy({"answer": "true"}, ["true"]) == {"acc": 1}
+    doc = {"suite": "commonsense", "variant": "paper", "task": "boolq", "answer": "true"}
+    assert accuracy(doc, [None]) == {"acc": 0}
+    assert accuracy(doc, ["false"]) == {"acc": 0}
+    assert accuracy(doc, ["true"]) == {"acc": 1}

@@ -47,7 +47,7 @@ WHERE = " ".join(
 wildcard_constraints:
     run=r"[^/]+",
     suite=r"[a-z0-9_]+",
-    variant="paper|released|peer|own",
+    variant=r"(paper|released|peer)(-without-[a-z_]+)*|own",
     model=r"[^/]+",
     quantized=r"[^/]+",
     dataset=r"[^/]+",

@@ -1,0 +1,121 @@
+"""The strict reading of mathematical answers: the library math-verify finds and compares them.
+
+It parses what it finds with sympy, so 1/2 and 0.5 are equal, and takes an answer from anywhere in a
+completion. A degenerate formula can keep sympy busy for ever, and the library's own limits are alarm
+signals, which only a main thread may have: it works in a process of its own, which is ended and
+replaced where it does not answer in time.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from diablo.data.reading import Reading
+
+#: Seconds that the library gives itself for one formula.
+PATIENCE = 3
+#: Seconds until a process that has not even ended itself is ended. Its start takes a few.
+LAST = 60
+
+
+@dataclass(frozen=True)
+class Strict(Reading):
+    """What math-verify finds in a completion; right if it says that it equals the answer."""
+
+    def extract(self, prompt: str, completion: str) -> str | None:
+        return JUDGE.ask("find", self.part(prompt, completion))
+
+    def correct(self, extracted: str | None, gold: str) -> bool:
+        return extracted is not None and bool(JUDGE.ask("equal", gold, extracted))
+
+
+class Judge:
+    """math-verify in a process of its own, started when it is first asked.
+
+    Args:
+        last: seconds until an answer is given up.
+    """
+
+    def __init__(self, last: float = LAST):
+        self.last = last
+        self._process: Any = None
+        self._connection: Connection | None = None
+
+    def ask(self, question: str, *texts: str) -> Any:
+        """The answer to a question of `ANSWERS`; None where there is none in time or the process died."""
+        try:
+            connection = self._connection or self._start()
+            connection.send((question, texts))
+            if connection.poll(self.last):
+                return connection.recv()
+        except (EOFError, OSError):
+            pass
+        self.close()
+        return None
+
+    def _start(self) -> Connection:
+        # Not a fork: whoever scores may have threads.
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+        atexit.register(self.close)
+        return self._connection
+
+    def close(self) -> None:
+        """End the process; the next question starts another one."""
+        atexit.unregister(self.close)
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        if self._connection is not None:
+            self._connection.close()
+        self._process = self._connection = None
+
+
+#: Asked by all readings of this process.
+JUDGE = Judge()
+
+
+def _serve(connection: Connection) -> None:
+    """Answer questions until the other end is closed; what fails in any way has no answer."""
+    import logging
+
+    logging.disable(logging.CRITICAL)  # the library reports each formula that it cannot parse
+    while True:
+        try:
+            question, texts = connection.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        answer = None
+        with contextlib.suppress(Exception):
+            answer = ANSWERS[question](*texts)
+        connection.send(answer)
+
+
+def find(completion: str) -> str | None:
+    """The text of the answer that math-verify finds in a completion."""
+    from math_verify import parse
+
+    found = parse(completion, parsing_timeout=PATIENCE)
+    # The last element is the text; alone, it is what could not be parsed.
+    return str(found[-1]) if found else None
+
+
+def equal(gold: str, extracted: str) -> bool:
+    """Whether math-verify says that two LaTeX formulas or numbers are equal."""
+    from math_verify import parse, verify
+
+    sides = [parse(f"\\boxed{{{text}}}", parsing_timeout=PATIENCE) for text in (gold, extracted)]
+    return all(sides) and verify(*sides, timeout_seconds=PATIENCE)
+
+
+#: What can be asked.
+ANSWERS: dict[str, Callable[..., Any]] = {"find": find, "equal": equal}
