@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--scale", help="for --check: instead of the config's scale")
 
     sub = verb("resolve", resolve, "write a resolved spec, suite or plan as JSON")
-    sub.add_argument("--kind", choices=["run", "suite", "plan"], required=True)
+    sub.add_argument("--kind", choices=["run", "suite", "plan", "quantized"], required=True)
     sub.add_argument("--json", required=True, help="the value")
     sub.add_argument("--out", type=Path, required=True)
 
@@ -94,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = verb("aggregate", aggregate, "build an experiment's table and figure from its scores")
     sub.add_argument("plan", type=Path)
+    sub.add_argument("--what", choices=["table", "quantizers"], default="table")
     return top
 
 
@@ -148,7 +149,7 @@ def check(options: argparse.Namespace) -> None:
 
 def resolve(options: argparse.Namespace) -> None:
     from diablo.io import write_json
-    from diablo.specs import RunSpec, SuiteSpec
+    from diablo.specs import QuantSpec, RunSpec, SuiteSpec
     from diablo.tuning import tuned
     from diablo.validation import validate
 
@@ -159,6 +160,8 @@ def resolve(options: argparse.Namespace) -> None:
         value = (tuned(spec, options.out.parent.parent) if spec.trials else spec).model_dump()
     elif options.kind == "suite":
         value = validate(SuiteSpec, value, "--json").model_dump()
+    elif options.kind == "quantized":
+        value = validate(QuantSpec, value, "--json").model_dump()
     write_json(options.out, value)
 
 
@@ -265,5 +268,6 @@ def audit(options: argparse.Namespace) -> None:
 
 def aggregate(options: argparse.Namespace) -> None:
     from diablo.tables import aggregate as run
+    from diablo.tables.quantizers import aggregate_quantizers
 
-    run(options.plan)
+    (aggregate_quantizers if options.what == "quantizers" else run)(options.plan)

@@ -8,12 +8,13 @@ here imports torch: the workflow reads these models while it plans.
 
 from __future__ import annotations
 
+import typing
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from diablo.data.protocol import unknown
+from diablo.data.protocol import WITHOUT, unknown
 from diablo.validation import load_yaml
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
@@ -23,6 +24,8 @@ Variant = Literal["paper", "released", "peer"]
 Precision = Literal["fp32", "fp16", "bf16", "bf16-pure"]
 Device = Literal["cpu", "gpu"]
 Kind = Literal["accuracy", "gradient-variance"]
+Quantizer = Literal["rtn", "gptq", "magr", "nf4", "loftq"]
+Storage = Literal["fake", "packed"]
 GradientGroup = Literal["lora_A", "lora_B", "diablo_blocks"]
 
 #: The paper's letters for a Llama's linear layers.
@@ -88,6 +91,36 @@ class Settings(Strict):
         return Settings(**merged)
 
 
+class Quantize(Strict):
+    """How the base model of a row is quantised (`diablo.quantization`)."""
+
+    quantizer: Quantizer
+    bits: int = Field(ge=2, le=8)
+    group_size: int | None = Field(None, ge=2, description="inputs a scale; null: one an output")
+    symmetric: bool = False
+    act_order: bool = False
+    true_sequential: bool = True
+    damp: float = Field(0.01, ge=0)
+    alpha: float | None = Field(None, ge=0, description="MagR's penalty")
+    iterations: int = Field(200, ge=1, description="MagR's steps")
+    shrink: float = Field(1.0, gt=0, le=1, description="factor on the range of the grid")
+    form: Storage = Field("fake", description="exact grid values in floating point, or packed bits")
+
+    @model_validator(mode="after")
+    def _nf4_is_fixed(self) -> Quantize:
+        if self.quantizer == "nf4" and (self.bits, self.group_size) != (4, 64):
+            raise ValueError(
+                f"nf4 has 4 bits and groups of 64, not {self.bits} bits and groups of {self.group_size}"
+            )
+        return self
+
+    @property
+    def label(self) -> str:
+        """`gptq4g64`, `rtn2` (one scale an output), with `-packed` where that is asked for."""
+        group = f"g{self.group_size}" if self.group_size else ""
+        return f"{self.quantizer}{self.bits}{group}" + ("-packed" if self.form == "packed" else "")
+
+
 class Row(Settings):
     """One row of a table: a method with its settings and the numbers that the paper reports."""
 
@@ -100,6 +133,8 @@ class Row(Settings):
     rank: int | None = Field(None, ge=1)
     alpha: float | None = Field(None, gt=0)
     group: GradientGroup | None = Field(None, description="parameters whose gradients are measured")
+    quantize: Quantize | None = Field(None, description="the base model is quantised first")
+    not_run: str | None = Field(None, description="why the row is only reported")
     params: str | None = Field(None, description="#Params as printed in the paper")
     reported: dict[str, float | None] = {}
     unstated: list[str] = []
@@ -107,7 +142,11 @@ class Row(Settings):
 
     @property
     def slug(self) -> str:
-        """Name of the row inside its group, as filters use it: `lora-r32`, `diablo-n64`, `full`."""
+        """Name of the row, as filters use it: `lora-r32`, `diablo-n64`, `full`, `gptq4g64-lora-r64`."""
+        return f"{self.quantize.label}-{self._method_slug}" if self.quantize else self._method_slug
+
+    @property
+    def _method_slug(self) -> str:
         if self.num_blocks is not None:
             return f"{self.method}-n{self.num_blocks}"
         if self.chosen_blocks is not None:
@@ -159,6 +198,11 @@ class Experiment(Strict):
     suite: str
     columns: dict[str, str]
     average: str | None = None
+    readings: dict[str, str] = Field(
+        {}, description="second readings of the same completions, such as gsm8k_strict: its column"
+    )
+    calibration: str | None = Field(None, description="data set that quantisers calibrate on")
+    quantizers: list[Quantize] = Field([], description="also in the table of quantisers")
     curve: Curve | None = None
     every: int | None = Field(None, ge=1, description="steps between two measured gradient norms")
     tune: Tune | None = None
@@ -205,7 +249,10 @@ class Config(Strict):
     )
     mirror: str | None = None
     cache: str | None = None
-    protocol: Variant = "paper"
+    protocol: str = Field(
+        "paper",
+        description="paper, released or peer; released-without-FLAW leaves a known flaw out",
+    )
     device: Literal["auto", "cpu", "gpu"] = "auto"
     seeds: list[int] = Field([0], min_length=1)
     filters: Filters = Filters()
@@ -214,6 +261,13 @@ class Config(Strict):
     tune: Tune | None = None
     backend: Literal["auto", "vllm", "transformers"] = "auto"
     results: str = "results"
+
+    @model_validator(mode="after")
+    def _known_variant(self) -> Config:
+        variants = typing.get_args(Variant)
+        if self.protocol.split(WITHOUT)[0] not in variants:
+            raise ValueError(unknown("protocol variant", self.protocol, variants, "protocol"))
+        return self
 
     @model_validator(mode="after")
     def _distinct_seeds(self) -> Config:

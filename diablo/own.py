@@ -119,6 +119,15 @@ class OwnExperiment(Experiment):
             raise ValueError("columns: name at least one task, as {my_task: Heading}")
         if not self.average:
             raise ValueError("average: give the heading of the last column, or leave the key out")
+        if self.readings or self.quantizers:
+            raise ValueError("readings, quantizers: for the project's own tables")
+        for group in self.groups:
+            for row in group.rows:
+                if row.quantize is not None:
+                    raise ValueError(
+                        f"{group.label} / {row.label}: `quantize` is for the declared data sets; quantise "
+                        "the model with `diablo quantize` and give its folder as the model"
+                    )
         for key in ("name", "suite"):
             if not _NAME.fullmatch(value := getattr(self, key)):
                 raise ValueError(

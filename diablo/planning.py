@@ -27,7 +27,7 @@ from diablo.own import OwnExperiment, load_own, with_own
 from diablo.resolver import Resolver
 from diablo.rows import Rows
 from diablo.scales import load_scale
-from diablo.specs import RunSpec, SuiteSpec
+from diablo.specs import QuantSpec, RunSpec, SuiteSpec
 
 
 @dataclass
@@ -38,6 +38,8 @@ class Plan:
     catalog: Catalog
     runs: dict[str, RunSpec] = field(default_factory=dict)
     suites: dict[str, SuiteSpec] = field(default_factory=dict)
+    #: Quantised base models by name.
+    quantized: dict[str, QuantSpec] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def runs_of(self, table: str) -> list[str]:
@@ -55,6 +57,11 @@ class Plan:
                 paths.append(run["log"])
             found |= dict.fromkeys(path for path in paths if path)
         return list(found)
+
+    def quantizers_of(self, table: str) -> list[str]:
+        """Files that the table of quantisers of `table` is made from; none for most tables."""
+        entries = self.tables[table]["quantizers"]
+        return list(dict.fromkeys(entry["path"] for entry in entries if entry["path"]))
 
     def model_files(self, model: str) -> list[str]:
         """The user's own files that a model is made from; none for other models."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from diablo.data.protocol import Protocol, unknown
+from diablo.data.protocol import Protocol, strict_name, unknown
 from diablo.experiments import (
     Group,
     Row,
@@ -13,6 +13,7 @@ from diablo.experiments import (
 )
 from diablo.methods import METHODS
 from diablo.own import OwnExperiment
+from diablo.quantized import Quantised, excluded
 from diablo.realise import linear_modules
 from diablo.rows import Rows, is_trained
 from diablo.runs import Runs
@@ -35,6 +36,9 @@ class Resolver:
         suite = self._suite()
         e, scale, protocol = self.rows.experiment, self.rows.scale, self.rows.protocol
         groups = [self._group(group) for group in e.groups]
+        missing = {
+            task: why for task, why in scale.suites[e.suite].missing.items() if task in e.columns
+        }
         return {
             "name": e.name,
             "title": e.title,
@@ -48,14 +52,24 @@ class Resolver:
             "variant": self.rows.variant,
             "protocol": protocol.describe,
             "unstated": list(protocol.unstated),
-            "columns": e.columns,
-            "average": e.average,
+            "columns": {task: label for task, label in e.columns.items() if task not in missing},
+            "readings": {
+                name: label
+                for name, label in e.readings.items()
+                if name not in map(strict_name, missing)
+            },
+            # An average of other tasks than the paper's would be read as its average.
+            "average": None if missing else e.average,
             "curve": e.curve and e.curve.model_dump(),
             "stand_ins": self._stand_ins(),
             "limits": {**self.rows.limits().model_dump(), "device": self.rows.device},
-            "notes": suite.notes,
+            "notes": [
+                *suite.notes,
+                *(f"{e.columns[task]} {why}." for task, why in missing.items()),
+            ],
             "decoding": suite.decoding,
             "groups": groups,
+            "quantizers": self._quantizers(),
         }
 
     def _suite(self) -> SuiteSpec:
@@ -69,6 +83,13 @@ class Resolver:
         for task in experiment.columns if experiment.kind == "accuracy" else ():
             if task not in tasks:
                 raise ValueError(unknown("task", task, tasks, f"{experiment.name}: columns"))
+        for reading in experiment.readings:
+            if reading not in (valid := [strict_name(task) for task in protocol.strict]):
+                raise ValueError(unknown("reading", reading, valid, f"{experiment.name}: readings"))
+        for task in use.missing:
+            if task not in tasks:
+                where = f"scale {scale.name}: suites.{name}.missing"
+                raise ValueError(unknown("task", task, tasks, where))
         decoding = protocol.decoding.as_dict()
         if "max_new_tokens" in use.decoding:  # for all tasks, then
             decoding.pop("max_new_tokens_by_task", None)
@@ -82,7 +103,7 @@ class Resolver:
             variant=variant,
             dataset=use.dataset,
             data_path=f"{config.results}/{scale.name}/data/{use.dataset}",
-            tasks=tasks,
+            tasks=[task for task in tasks if task not in use.missing],
             limit_per_task=self.rows.limits().test_per_task,
             decoding=decoding | use.decoding,
             notes=[use.note] if use.note else [],
@@ -102,6 +123,31 @@ class Resolver:
         """The paper's full test sizes, where its test sets are scored without a cap."""
         complete = "expect_test" in self.rows.catalog.datasets[suite.dataset].options
         return dict(protocol.test_sizes) if complete and not suite.limit_per_task else {}
+
+    def _quantizers(self) -> list[dict[str, Any]]:
+        """The lines of the table of quantisers: those of the rows, then the experiment's others."""
+        quantised = Quantised(self.rows, self.plan)
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        entries = []
+        for group in self.rows.experiment.groups:
+            model = self.rows.catalog.models[self.rows.used_model(group)]
+            for row in group.rows:
+                paper, used = (
+                    self.rows.paper_settings(group, row),
+                    self.rows.used_settings(group, row),
+                )
+                sizes = self.rows.sizes(group, row, paper, used)
+                if row.quantize is not None and not row.not_run:
+                    reason = sizes.reason or excluded(model, row.quantize)
+                    spec = quantised.of_row(group, row, used, sizes) if reason is None else None
+                    entries.append(quantised.entry(group, row.quantize, spec, reason))
+            entries += quantised.others(group)
+        for entry in entries:
+            # Of a setting that is filtered in one row and not in another, the one that is run.
+            key = (entry["model"], entry["label"])
+            if key not in found or (found[key]["path"] is None and entry["path"]):
+                found[key] = entry
+        return list(found.values())
 
     def _stand_ins(self) -> list[str]:
         rows, experiment = self.rows, self.rows.experiment
@@ -137,6 +183,9 @@ class Resolver:
             where = f"{self.rows.experiment.name}: {group.label} / {row.label}"
             raise ValueError(f"{where}: {error}") from None
         sizes = self.rows.sizes(group, row, paper, used)
+        if row.quantize is not None and sizes.reason is None:
+            model = self.rows.catalog.models[self.rows.used_model(group)]
+            sizes = replace(sizes, reason=excluded(model, row.quantize))
         seeds = self.rows.seeds(row) if sizes.reason is None else []
         runs = Runs(self.rows, self.plan)
         return {
@@ -144,6 +193,7 @@ class Resolver:
             "label": row.label,
             "method": row.method,
             "group": row.group,
+            "quantize": row.quantize and row.quantize.label,
             "num_blocks": row.num_blocks,
             "rank": row.rank,
             "origin": row.origin,

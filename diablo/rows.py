@@ -17,9 +17,6 @@ from diablo.shapes import Shapes
 if TYPE_CHECKING:
     from diablo.planning import RowFilter
 
-#: Methods of the paper's tables that have no implementation here yet: their rows say so.
-NOT_YET = ("qlora", "loftq")
-
 #: Used where neither row, group nor scale says anything.
 DEFAULTS = Settings(
     modules="qkvud",
@@ -140,10 +137,10 @@ class Rows:
 
     def sizes(self, group: Group, row: Row, paper: Settings, used: Settings) -> Sizes:
         where = f"{self.experiment.name}: {group.label} / {row.label}"
+        if row.not_run:
+            return Sizes(reason=row.not_run)
         if row.method not in METHODS:
-            if row.method not in NOT_YET:
-                raise ValueError(unknown("method", row.method, [*METHODS, *NOT_YET], where))
-            return Sizes(reason=f"{row.label} is not implemented yet")
+            raise ValueError(unknown("method", row.method, METHODS, where))
         if not self.filter.keeps(group, row):
             return Sizes(reason="filtered")
         reference = self.scale.ranks

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from diablo.experiments import Group, Row, Settings
 from diablo.methods import METHODS
 from diablo.own import OwnExperiment
+from diablo.quantized import Quantised
 from diablo.realise import Sizes, linear_modules
 from diablo.rows import Rows, is_trained
 from diablo.specs import RunSpec
@@ -84,10 +85,15 @@ class Runs:
         rows = self.rows
         where = f"{rows.experiment.name}: {group.label} / {row.label}"
         model, trains = rows.used_model(group), is_trained(row.method)
+        quantised = Quantised(rows, self.plan)
+        base = quantised.of_row(group, row, used, sizes)
         fields: dict[str, Any] = {
             "scale": rows.scale.name,
             "model": model,
-            "model_path": f"{rows.config.results}/models/{model}",
+            "model_path": quantised.folder(base.name)
+            if base
+            else f"{rows.config.results}/models/{model}",
+            "quantized": base and base.name,
             "dataset": None,
             "data_path": None,
             "suite": rows.experiment.suite,
@@ -108,7 +114,8 @@ class Runs:
         METHODS[row.method].check(spec)
         setting = f"{row.method}-{sizes.label}" if sizes.label else row.method
         trial = f"lr{spec.lr:g}" if spec.held_out else None
-        parts = [model, spec.dataset, setting, trial, spec.variant]
+        quantized = row.quantize.label if row.quantize else None
+        parts: list[str | None] = [model, quantized, spec.dataset, setting, trial, spec.variant]
         name = ".".join([*filter(None, parts), f"s{spec.seed}", spec.digest[:8]])
         return spec.model_copy(update={"run": name})
 

@@ -21,6 +21,7 @@ class SuiteUse(Strict):
     dataset: str
     decoding: dict[str, Any] = Field({}, description="overrides of the protocol's decoding")
     note: str | None = Field(None, description="why decoding differs; printed with the numbers")
+    missing: dict[str, str] = Field({}, description="tasks that the data set lacks, and why")
 
 
 class RankReference(Strict):
@@ -28,6 +29,13 @@ class RankReference(Strict):
 
     model: str
     num_blocks: int
+
+
+class Calibration(Strict):
+    """How much text a quantiser looks at."""
+
+    samples: int = Field(128, ge=1)
+    length: int = Field(2048, ge=8, description="tokens a sample")
 
 
 class Sizing(Strict):
@@ -63,6 +71,7 @@ class Scale(SizingByDevice):
     suites: dict[str, SuiteUse] = {}
     blocks: dict[int, int | None] | None = None
     ranks: RankReference | None = None
+    calibration: Calibration = Calibration()
     experiments: dict[str, ExperimentSizing] = {}
 
     def sizings(self, experiment: str, device: Device) -> list[Sizing]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from diablo.experiments import Precision, Strict
+from diablo.experiments import Precision, Quantizer, Storage, Strict
 from diablo.io import sha256_json
 
 
@@ -52,6 +52,8 @@ class RunSpec(Strict):
     calibration: int | None = None
     #: LoRI-S: folder of the LoRI-D adapter that its mask is read from.
     mask_adapter: str | None = None
+    #: Name of the QuantSpec that made the base model at `model_path`; None: the model as published.
+    quantized: str | None = None
     #: What training takes from a user's own protocol; None: the declared one of `suite`.
     protocol: dict[str, Any] | None = None
 
@@ -59,6 +61,45 @@ class RunSpec(Strict):
     def digest(self) -> str:
         """Hash of everything that defines the run (all fields but its own name)."""
         return sha256_json(self.model_dump(exclude={"run"}))
+
+
+class QuantSpec(Strict):
+    """One quantised base model, fully resolved: all that `diablo quantize` reads."""
+
+    name: str
+    model: str
+    model_path: str
+    quantizer: Quantizer
+    bits: int = 4
+    #: Inputs that share a scale; None: one scale an output row.
+    group_size: int | None = None
+    symmetric: bool = False
+    act_order: bool = False
+    true_sequential: bool = True
+    #: Added to the Hessian's diagonal, of its mean.
+    damp: float = 0.01
+    #: MagR's penalty; None: its authors' value for the group size.
+    alpha: float | None = None
+    #: MagR's proximal gradient steps.
+    iterations: int = 200
+    #: Factor on the range of the grid.
+    shrink: float = 1.0
+    modules: list[str] | None = None
+    #: Data set folder whose training text calibrates, and whose test text gives the perplexity.
+    calibration_path: str | None = None
+    samples: int = 128
+    length: int = 2048
+    seed: int = 0
+    #: LoftQ: rank of the adapter, and how often quantising and decomposing alternate.
+    rank: int | None = None
+    loftq_iterations: int = 5
+    form: Storage = "fake"
+    precision: Precision = "fp32"
+
+    @property
+    def digest(self) -> str:
+        """Hash of everything that defines the quantised model (all fields but its own name)."""
+        return sha256_json(self.model_dump(exclude={"name"}))
 
 
 class SuiteSpec(Strict):

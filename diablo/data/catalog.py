@@ -154,6 +154,13 @@ class Greedy(Strict):
     tokens: int = Field(gt=0)
 
 
+class Grid(Strict):
+    """The grid that a model's published weights were decoded from: min-max, asymmetric, in groups."""
+
+    bits: int = Field(gt=0)
+    group_size: int = Field(gt=0)
+
+
 class Model(Strict):
     """One model: `builder` says how it becomes a plain Hugging Face folder."""
 
@@ -164,6 +171,7 @@ class Model(Strict):
     sources: list[Source] = Field(min_length=1, max_length=1)
     shapes: Shapes
     greedy: Greedy | None = None
+    grid: Grid | None = None
     licence: str
 
     @model_validator(mode="after")

@@ -28,25 +28,28 @@ def load_table(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0)
             message names the file.
     """
     plan = read_json(plan_path)
-    tasks = list(plan["columns"])
+    tasks, readings = list(plan["columns"]), list(plan["readings"])
     groups = []
     for entry in plan["groups"]:
         rows = [_row(plan, row, number) for number, row in enumerate(entry["rows"], start=1)]
         for row in rows:
-            row.measured = measure(row.runs, tasks, resamples, seed) if row.runs else None
+            row.measured = measure(row.runs, tasks, readings, resamples, seed) if row.runs else None
         title = entry.get("used_model_title", entry["used_model"])
         groups.append(Group(entry["label"], entry["model"], entry["used_model"], title, rows))
     runs = [run for group in groups for row in group.rows for run in row.runs]
     columns = dict(plan["columns"])
     if plan["average"]:
         columns["avg"] = plan["average"]
+    columns |= plan["readings"]
     if runs:
         columns["loss"] = "answer loss"
     for group in groups:
         _fill(group.rows, columns)
-    _compare(groups, tasks, resamples, seed)
+    _compare(groups, tasks, readings, resamples, seed)
     inputs = [Path(plan_path), *(path for run in runs for path in run.files)]
-    return Table(plan, columns, groups, _test_sizes(runs, tasks), list(dict.fromkeys(inputs)))
+    return Table(
+        plan, columns, groups, _test_sizes(runs, tasks, readings), list(dict.fromkeys(inputs))
+    )
 
 
 def _row(plan: Mapping[str, Any], entry: Mapping[str, Any], number: int) -> Row:
@@ -66,17 +69,19 @@ def _row(plan: Mapping[str, Any], entry: Mapping[str, Any], number: int) -> Row:
     return Row(entry, number, runs)
 
 
-def _test_sizes(runs: Sequence[Run], tasks: Sequence[str]) -> dict[str, int]:
+def _test_sizes(
+    runs: Sequence[Run], tasks: Sequence[str], readings: Sequence[str]
+) -> dict[str, int]:
     """Examples of each task before the cap; all runs must have been given the same test set."""
     for run in runs[1:]:
-        for task in tasks:
+        for task in (*tasks, *readings):
             if run.available[task] != runs[0].available[task]:
                 raise ValueError(
                     f"{run.scores}: task {task} had {run.available[task]} examples, in "
                     f"{runs[0].scores} it had {runs[0].available[task]}; a table needs one test set"
                 )
     sizes = dict(runs[0].available) if runs else {}
-    return sizes | dict.fromkeys(("avg", "loss"), sum(sizes.values()))
+    return sizes | dict.fromkeys(("avg", "loss"), sum(sizes.get(task, 0) for task in tasks))
 
 
 def _fill(rows: list[Row], columns: Mapping[str, str]) -> None:
@@ -99,7 +104,9 @@ def _fill(rows: list[Row], columns: Mapping[str, str]) -> None:
             cells[number].mark = mark
 
 
-def _compare(groups: list[Group], tasks: Sequence[str], resamples: int, seed: int) -> None:
+def _compare(
+    groups: list[Group], tasks: Sequence[str], readings: Sequence[str], resamples: int, seed: int
+) -> None:
     """Compare the rows of each group with its best DiaBlo row, each pair of runs once."""
     known: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[str, Comparison]] = {}
     for group in groups:
@@ -112,7 +119,8 @@ def _compare(groups: list[Group], tasks: Sequence[str], resamples: int, seed: in
         reference = measured.pop(best.run_names)
         new = [name for name in measured if (best.run_names, name) not in known]
         group.comparisons = len(new)
-        found = compare([measured[name] for name in new], reference, tasks, resamples, seed)
+        rows = [measured[name] for name in new]
+        found = compare(rows, reference, tasks, readings, resamples, seed)
         known |= {(best.run_names, name): one for name, one in zip(new, found, strict=True)}
         for row in group.rows:
             row.is_reference = row.run_names == best.run_names

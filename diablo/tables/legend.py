@@ -17,6 +17,10 @@ LOSS = (
     "Answer loss is measured on the test examples' gold answers by teacher forcing: nats per token, "
     "unweighted mean of the tasks, lower is better; it separates methods where accuracy cannot."
 )
+STRICT = (
+    "A strict column is a second reading of the same completions by the library math-verify: what it "
+    "differs by is extraction, not the model."
+)
 #: Signs beside a number, by the verdict of its comparison; shapes, so that no colour is needed.
 SIGNS = {
     "better": "\N{BLACK UP-POINTING TRIANGLE}",
@@ -51,6 +55,7 @@ def reading(table: Table) -> str:
         WIDTH_ZERO if any(one.low == one.high for one in estimates) else "",
         seeds(table),
         MARKS,
+        STRICT if table.plan["readings"] else "",
         LOSS if estimates else "",
         COMPARED if any(group.compared for group in table.groups) else "",
     ]

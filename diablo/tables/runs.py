@@ -96,11 +96,13 @@ def read_run(entry: Mapping[str, Any], plan: Mapping[str, Any], row: Mapping[str
     check_same(scores, content, wanted)
     outcomes = {task: _outcomes(scores, content, task) for task in plan["columns"]}
     losses = read_losses(Path(entry["losses"]), wanted, outcomes)
+    names = [*plan["columns"], *plan["readings"]]
+    outcomes |= {name: _outcomes(scores, content, name) for name in plan["readings"]}
     return Run(
         **{**vars(training), "files": (scores, *training.files, losses.path)},
         scores=scores,
         outcomes=outcomes,
-        available={task: _available(scores, content, task) for task in plan["columns"]},
+        available={name: _available(scores, content, name) for name in names},
         losses=losses,
     )
 
@@ -177,8 +179,12 @@ def _available(path: Path, content: Mapping[str, Any], task: str) -> int:
     return available
 
 
-def measure(runs: Sequence[Run], tasks: Sequence[str], resamples: int, seed: int) -> Measured:
+def measure(
+    runs: Sequence[Run], tasks: Sequence[str], readings: Sequence[str], resamples: int, seed: int
+) -> Measured:
     """Estimates of one row: each task's accuracy, `avg`, their unweighted mean, and `loss`.
+
+    `readings` are second readings of the tasks' completions; they enter neither of the two.
 
     With several seeds an example's outcome is its mean over the seeds, so that the interval is
     about examples only. The average resamples the examples of each task separately.
@@ -189,13 +195,14 @@ def measure(runs: Sequence[Run], tasks: Sequence[str], resamples: int, seed: int
     name = "+".join(run.name for run in runs)
     found: dict[str, Estimate] = {}
     all_draws, by_seed, total = [], [], 0
-    for task in tasks:
+    for task in (*tasks, *readings):
         outcomes = 100.0 * matrix(runs, task)
         draws = bootstrap_means(outcomes.mean(axis=0), generator(seed, name, task), resamples)
         found[task] = _estimate(outcomes.mean(axis=1), draws, outcomes.shape[1])
-        all_draws.append(draws)
-        by_seed.append(outcomes.mean(axis=1))
-        total += outcomes.shape[1]
+        if task in tasks:
+            all_draws.append(draws)
+            by_seed.append(outcomes.mean(axis=1))
+            total += outcomes.shape[1]
     found["avg"] = _estimate(np.mean(by_seed, axis=0), np.mean(all_draws, axis=0), total)
     losses, draws = loss_draws([run.losses for run in runs], tasks, resamples, seed)
     found["loss"] = _estimate(losses, draws, total)

@@ -149,6 +149,7 @@ class Builder:
             "suite": "toy",
             "variant": "paper",
             "columns": COLUMNS,
+            "readings": {},
             "average": "AVG",
             "stand_ins": ["Small-1M stands in for Big0"],
             "limits": {"train": 512, "test_per_task": 64, "steps": None},

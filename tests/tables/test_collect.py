@@ -45,7 +45,7 @@ def test_average_is_the_unweighted_mean_of_tasks(tasks: list[list[int]]) -> None
         name: {str(i): one for i, one in enumerate(task)}
         for name, task in zip(names, tasks, strict=True)
     }
-    found = measure([run_of(outcomes)], names, 500, 0).estimates
+    found = measure([run_of(outcomes)], names, [], 500, 0).estimates
     for name, task in zip(names, tasks, strict=True):
         assert found[name].value == pytest.approx(100 * np.mean(task))
     assert found["avg"].value == pytest.approx(np.mean([100 * np.mean(task) for task in tasks]))
@@ -229,3 +229,27 @@ def test_heading_carries_the_papers_number(build) -> None:
     assert load_table(build.plan([build.row()])).heading == "A toy table"
     named = build.plan([build.row()], name="table12")
     assert load_table(named).heading == "Table 12: A toy table"
+
+
+def test_second_readings_enter_neither_average_nor_loss(build) -> None:
+    """Columns of a second reading have their own estimates and comparisons."""
+    columns = {"boolq": "BoolQ", "piqa": "PIQA", "boolq_strict": "strict"}
+    right, wrong = [1] * 30 + [0] * 10, [0] * 40
+
+    def run(name: str, method: str, strict: list[int]) -> dict:
+        outcomes = {"boolq": right, "piqa": wrong, "boolq_strict": strict}
+        return build.run(name, method, columns=columns, outcomes=outcomes)
+
+    rows = [
+        build.row(runs=[run("a", "lora", wrong)]),
+        build.row("DiaBlo", "diablo", num_blocks=64, runs=[run("b", "diablo", right)]),
+    ]
+    table = load_table(build.plan(rows, readings={"boolq_strict": "strict"}), resamples=500)
+    first, second = table.groups[0].rows
+    assert list(table.columns) == ["boolq", "piqa", "avg", "boolq_strict", "loss"]
+    for row, strict in ((first, 0.0), (second, 75.0)):
+        assert row.cells["avg"].estimate.value == pytest.approx(37.5)
+        assert row.cells["boolq_strict"].estimate.value == pytest.approx(strict)
+        assert row.cells["avg"].estimate.n == row.cells["loss"].estimate.n == 80
+    assert first.cells["boolq"].comparison.verdict == "no"
+    assert first.cells["boolq_strict"].comparison.verdict == "worse"

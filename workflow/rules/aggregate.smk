@@ -50,3 +50,38 @@ for experiment in PLAN.tables:
             stand_ins=PLAN.tables[experiment]["stand_ins"],
         shell:
             "{DIABLO} aggregate {input.plan} 2>&1 | tee {log}"
+
+
+# What each quantiser does to the model, before anything is trained on it.
+for experiment in [name for name in PLAN.tables if PLAN.tables[name]["quantizers"]]:
+
+    rule:
+        name:
+            f"aggregate_{experiment}_quantizers"
+        input:
+            plan=f"{ROOT}/tables/{experiment}.plan.json",
+            quality=PLAN.quantizers_of(experiment),
+        output:
+            multiext(
+                f"{ROOT}/tables/{experiment}-quantizers",
+                ".csv",
+                ".md",
+                ".tex",
+                ".provenance.json",
+            ),
+            html=report(
+                f"{ROOT}/tables/{experiment}-quantizers.html",
+                caption="../../report/captions/quantizers.rst",
+                category="Tables",
+                subcategory=experiment,
+                labels={"experiment": experiment, "shows": "quantisers"},
+            ),
+        log:
+            f"{LOGS}/tables/{experiment}-quantizers.log",
+        resources:
+            mem_mb=1000,
+        params:
+            experiment=experiment,
+            stand_ins=PLAN.tables[experiment]["stand_ins"],
+        shell:
+            "{DIABLO} aggregate {input.plan} --what quantizers 2>&1 | tee {log}"

@@ -47,8 +47,9 @@ WHERE = " ".join(
 wildcard_constraints:
     run=r"[^/]+",
     suite=r"[a-z0-9_]+",
-    variant="paper|released|peer|own",
+    variant=r"(paper|released|peer)(-without-[a-z_]+)*|own",
     model=r"[^/]+",
+    quantized=r"[^/]+",
     dataset=r"[^/]+",
     experiment="|".join(PLAN.tables),
 
@@ -70,7 +71,16 @@ def as_json(value):
 
 
 def model_of(wildcards):
-    return f"{MODELS}/{PLAN.runs[wildcards.run].model}/provenance.json"
+    run = PLAN.runs[wildcards.run]
+    return f"{run.model_path}/provenance.json"
+
+
+def float_model_of(wildcards):
+    return f"{PLAN.quantized[wildcards.quantized].model_path}/provenance.json"
+
+
+def calibration_of(wildcards):
+    return f"{PLAN.quantized[wildcards.quantized].calibration_path}/provenance.json"
 
 
 def trials_of(wildcards):
@@ -88,6 +98,12 @@ def train_data_of(wildcards):
     return [f"{data}/provenance.json"] if data else []
 
 
+# Nothing trains on a data set whose training questions occur in its test set.
+def overlap_of(wildcards):
+    data = PLAN.runs[wildcards.run].data_path
+    return [f"{data}/overlap.json"] if data else []
+
+
 def suite_key(run):
     return f"{PLAN.runs[run].suite}-{PLAN.runs[run].variant}"
 
@@ -103,6 +119,8 @@ def test_data_of(wildcards):
 def table_outputs(name):
     tables = [f"{ROOT}/tables/{name}.{form}" for form in TABLES]
     figures = PLAN.figures_of(name)
+    if PLAN.tables[name]["quantizers"]:
+        tables += [f"{ROOT}/tables/{name}-quantizers.{form}" for form in TABLES]
     return tables + [
         f"{ROOT}/figures/{fig}.{form}" for fig in figures for form in FIGURES
     ]

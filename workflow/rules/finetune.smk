@@ -6,6 +6,7 @@ rule finetune_run:
         spec=f"{ROOT}/runs/{{run}}/spec.json",
         model=model_of,
         data=train_data_of,
+        overlap=overlap_of,
         mask=mask_of,
     output:
         adapter=f"{ROOT}/runs/{{run}}/adapter/provenance.json",
