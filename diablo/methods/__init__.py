@@ -9,7 +9,7 @@ file is imported when its model is built. Such a file has three functions:
     load(base_model, folder) -> model   the artifact merged, as a plain model
 
 A prepared model on which a mask holds trainable entries at zero says how many: `masked_entries`.
-The paper's further methods (qlora, loftq) have no entry until they have a file.
+QLoRA is LoRA on an NF4 base (`quantize: {quantizer: nf4}` of a row), not a method of its own.
 """
 
 from __future__ import annotations
@@ -188,6 +188,7 @@ _ALL = (
     Method(
         "lora-ga", "LoRA-GA", "lora_ga", ("modules", "rank", "calibration"), "adapter", _factors
     ),
+    Method("loftq", "LoftQ", "loftq", ("modules", "rank"), "adapter", _factors),
     Method("lori-d", "LoRI-D", "lori", _LORA, "adapter", _factor_b),
     Method("lori-s", "LoRI-S", "lori", (*_LORA, "mask_adapter"), "adapter", _sparse_factor_b),
     Method("diablo", "DiaBlo", "diablo_blocks", ("modules", "num_blocks"), "adapter", _blocks),
