@@ -59,7 +59,7 @@ def prepare(
                 "quantise again with the run's settings"
             )
     wrapped = wrap(model, config(spec, lora_alpha=saved["lora_alpha"]), spec)
-    result = set_peft_model_state_dict(wrapped, load_peft_weights(str(folder)), ADAPTER)
+    result: Any = set_peft_model_state_dict(wrapped, load_peft_weights(str(folder)), ADAPTER)
     if result.unexpected_keys:
         raise ValueError(
             f"{folder}: factors of layers that the model lacks: {result.unexpected_keys[:3]}"
