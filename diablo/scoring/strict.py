@@ -11,12 +11,18 @@ from __future__ import annotations
 import atexit
 import contextlib
 import multiprocessing
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from diablo.data.reading import Reading
+from diablo.data.reading import Latex, Reading
+
+#: Where the training sets have their answer; a formula there stands without any delimiters.
+SAID = Latex()
+COMMAND = re.compile(r"\\(?:text|mbox|mathrm|begin|end)\{[^}]*\}|\\[A-Za-z]+")
+WORD = re.compile(r"[A-Za-z]{3}")
 
 #: Seconds that the library gives itself for one formula.
 PATIENCE = 3
@@ -26,10 +32,18 @@ LAST = 60
 
 @dataclass(frozen=True)
 class Strict(Reading):
-    """What math-verify finds in a completion; right if it says that it equals the answer."""
+    """What math-verify finds in a completion; right if it says that it equals the answer.
+
+    A formula behind the last "The answer is: " comes first, then whatever the library looks for.
+    """
 
     def extract(self, prompt: str, completion: str) -> str | None:
-        return JUDGE.ask("find", self.part(prompt, completion))
+        text = self.part(prompt, completion)
+        said = SAID.extract("", text)
+        if said and "$" not in said and not WORD.search(COMMAND.sub("", said)):
+            # The library takes bare LaTeX for no formula.
+            text = f"\\boxed{{{said}}}"
+        return JUDGE.ask("find", text)
 
     def correct(self, extracted: str | None, gold: str) -> bool:
         return extracted is not None and bool(JUDGE.ask("equal", gold, extracted))

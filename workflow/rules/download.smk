@@ -36,6 +36,20 @@ rule download_dataset:
         "2>&1 | tee {log}"
 
 
+# Training waits for it: a training question that is a test question fails the build.
+rule check_overlap:
+    input:
+        f"{ROOT}/data/{{dataset}}/provenance.json",
+    output:
+        f"{ROOT}/data/{{dataset}}/overlap.json",
+    log:
+        f"{LOGS}/data/{{dataset}}-overlap.log",
+    resources:
+        mem_mb=1500,
+    shell:
+        "{DIABLO} check-overlap $(dirname {input}) --out {output} 2>&1 | tee {log}"
+
+
 rule resolve_run:
     input:
         trials_of,
