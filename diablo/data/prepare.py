@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diablo.data import arithmetic, commonsense, hub, local, models, sources, standins
+from diablo.data import arithmetic, commonsense, hub, local, models, sources, standins, text
 from diablo.data.catalog import (
     Catalog,
     Dataset,
@@ -31,6 +31,7 @@ BUILDERS: dict[str, Callable[[Dataset, dict[str, Path]], tuple[Splits, dict[str,
     "arithmetic": arithmetic.build,
     "standins": standins.build,
     "jsonl": local.build_jsonl,
+    "text": text.build,
 }
 MODEL_BUILDERS = {
     "gguf": models.build_gguf,
