@@ -30,6 +30,7 @@ BUILDERS: dict[str, Callable[[Dataset, dict[str, Path]], tuple[Splits, dict[str,
     "commonsense": commonsense.build,
     "arithmetic": arithmetic.build,
     "standins": standins.build,
+    "exercises": standins.build_exercises,
     "jsonl": local.build_jsonl,
     "text": text.build,
 }

@@ -1,7 +1,7 @@
-"""Generated stand-ins for the eight commonsense tasks (the demo scale).
+"""Generated stand-ins for the commonsense and the arithmetic tasks (the demo scale).
 
-They have the answer formats of the tasks they stand in for, but test no common sense: they show
-that training, generation, scoring and the table work. Some can be learnt in 60 steps, some hardly.
+They have the answer formats of the tasks they stand in for, but test no common sense and little
+arithmetic: they show that training, generation, scoring and the table work. Some can be learnt in 60 steps, some hardly.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import itertools
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from diablo.data.catalog import Dataset, GeneratedSource
 from diablo.data.commonsense import Record, Splits, normalised
+from diablo.data.exercises import KINDS, Exercise
+from diablo.data.protocol import unknown
 from diablo.data.standin_tasks import TASKS, Problem, Task
 
 #: Entries looked at before a generator is given up as too small.
@@ -84,7 +86,28 @@ def _take(
     return held[label].pop(0)
 
 
-def problems(task: Task, seed: int, rng: random.Random) -> Iterator[tuple[int, Problem]]:
+class Keyed(Protocol):
+    """What is generated: `key` says which two are the same problem."""
+
+    @property
+    def key(self) -> str: ...
+
+
+Made = TypeVar("Made", bound=Keyed, covariant=True)
+
+
+class Generated(Protocol[Made]):
+    """A task: a generator of reasoning-gym, its settings, and what is made of one of its entries."""
+
+    @property
+    def generator(self) -> str: ...
+    @property
+    def config(self) -> dict[str, Any]: ...
+    @property
+    def make(self) -> Callable[[dict[str, Any], random.Random], Made | None]: ...
+
+
+def problems(task: Generated[Made], seed: int, rng: random.Random) -> Iterator[tuple[int, Made]]:
     """Problems of a task's generator, none twice, with the entry's index."""
     import reasoning_gym
 
@@ -118,4 +141,45 @@ def _record(name: str, task: Task, number: int, label: int, index: int, problem:
         "output": f"the correct answer is {answer}",
         "answer": answer,
         "source": f"{task.generator}/{index}",
+    }
+
+
+def build_exercises(dataset: Dataset, files: dict[str, Path]) -> tuple[Splits, dict[str, Any]]:
+    """Generate both splits of a data set's arithmetic tasks; the same seed gives the same bytes.
+
+    Args:
+        dataset: the catalogue's entry: one generated source; options `tasks` (names in `KINDS`),
+            `train_per_task` and `test_per_task`.
+        files: none are needed.
+
+    Raises:
+        ValueError: if a task is unknown, or its generator has too few problems.
+    """
+    (source,) = dataset.sources
+    assert isinstance(source, GeneratedSource), "exercises are generated"
+    train, test = dataset.options["train_per_task"], dataset.options["test_per_task"]
+    splits: Splits = {"train": [], "test": []}
+    for name in dataset.options["tasks"]:
+        if name not in KINDS:
+            raise ValueError(unknown("task", name, KINDS, "options tasks"))
+        found = problems(KINDS[name], source.seed, random.Random(f"{source.seed}/{name}"))
+        made = [_exercise(name, n, *next(found)) for n in range(test + train)]
+        splits["test"] += made[:test]
+        splits["train"] += made[test:]
+    random.Random(f"{source.seed}/mix").shuffle(splits["train"])
+    return splits, {
+        "generators": {name: KINDS[name].generator for name in dataset.options["tasks"]},
+        "generator_version": version(source.package),
+        "disjoint": "training and test share no problem of a task",
+    }
+
+
+def _exercise(task: str, number: int, index: int, exercise: Exercise) -> Record:
+    return {
+        "id": f"{task}/{number}",
+        "task": task,
+        "instruction": exercise.question,
+        "output": exercise.output,
+        "answer": exercise.answer,
+        "source": f"{KINDS[task].generator}/{index}",
     }
