@@ -17,7 +17,8 @@ def load_base(
 
     Args:
         dtype: of the weights; of the arithmetic where they are packed.
-        dequantise: packed weights become floating-point ones of `dtype`, into which can be merged.
+        dequantise: packed weights become floating-point ones of `dtype`, into which can be merged; those
+            of compressed-tensors always do, as transformers has no arithmetic on them.
 
     Raises:
         ValueError: if there is no such folder.
@@ -30,9 +31,9 @@ def load_base(
             "with `diablo quantize` if it is a quantised one"
         )
     model: Any = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype)
-    if packing(model):
-        set_compute_dtype(model, dtype)
-    if dequantise:
+    set_compute_dtype(model, dtype)
+    # transformers decompresses these at the first forward pass anyway, for good.
+    if dequantise or packing(model) == "compressed-tensors":
         model = dequantised(model, dtype)
     return model.to(device)
 
@@ -63,6 +64,7 @@ def dequantised(model: Any, dtype: torch.dtype) -> Any:
         return model
     if packing(model) == "compressed-tensors":
         model.hf_quantizer.compressor.decompress_model(model=model)
+        _forget_scales(model)
         model.to(dtype)
     else:
         model = model.dequantize(dtype=dtype)
@@ -76,3 +78,14 @@ def dequantised(model: Any, dtype: torch.dtype) -> Any:
     model.is_quantized = False
     model.config.diablo_dequantised_to = str(dtype).removeprefix("torch.")
     return model
+
+
+def _forget_scales(model: torch.nn.Module) -> None:
+    """Drop what compressed-tensors leaves beside the weights that it unpacked: scales, zero points."""
+    for module in model.modules():
+        if hasattr(module, "quantization_scheme"):
+            for name in [*module._parameters, *module._buffers]:
+                if name not in ("weight", "bias"):
+                    delattr(module, name)
+            for name in ("quantization_scheme", "quantization_status"):
+                vars(module).pop(name, None)
