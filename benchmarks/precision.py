@@ -23,7 +23,7 @@ from transformers import AutoTokenizer
 
 import diablo
 from diablo.data.protocol import load_protocol
-from diablo.methods import load_base
+from diablo.methods.base import load_base
 from diablo.training.acceleration import choose
 from diablo.training.checkpoints import Checkpoints
 from diablo.training.examples import Encoded, collate, encode

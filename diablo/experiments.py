@@ -116,9 +116,10 @@ class Quantize(Strict):
 
     @property
     def label(self) -> str:
-        """`gptq4g64`, `rtn2` (one scale an output), with `-packed` where that is asked for."""
+        """`gptq4g64`, `rtn2` (one scale an output), `nf4`; with `-packed` where that is asked for."""
         group = f"g{self.group_size}" if self.group_size else ""
-        return f"{self.quantizer}{self.bits}{group}" + ("-packed" if self.form == "packed" else "")
+        name = "nf4" if self.quantizer == "nf4" else f"{self.quantizer}{self.bits}{group}"
+        return name + ("-packed" if self.form == "packed" else "")
 
 
 class Row(Settings):

@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 def excluded(model: Model, quantize: Quantize) -> str | None:
     """Why a setting says nothing about a model, or None.
 
-    Weights that were decoded from a grid lie on it: rounding to a grid that contains the old one (the
-    same range in groups that divide the old ones, in steps that divide the old steps) changes nothing.
+    Weights that were decoded from a min-max grid lie on it, and a min-max grid of the same groups whose
+    steps divide the old ones gives them back. Parts of a group need not span its range, so smaller
+    groups do not.
     """
     grid = model.grid
     if grid is None or quantize.quantizer == "nf4" or quantize.symmetric or quantize.shrink != 1:
         return None
-    fits = quantize.group_size is not None and grid.group_size % quantize.group_size == 0
-    if fits and (2**quantize.bits - 1) % (2**grid.bits - 1) == 0:
+    same = quantize.group_size == grid.group_size
+    if same and (2**quantize.bits - 1) % (2**grid.bits - 1) == 0:
         return (
-            f"excluded: {model.title}'s weights were decoded from a {grid.bits}-bit grid with groups of "
-            f"{grid.group_size}, which {quantize.bits} bits with groups of {quantize.group_size} "
-            "reproduce exactly"
+            f"excluded: {model.title}'s weights were decoded from a {grid.bits}-bit min-max grid with groups "
+            f"of {grid.group_size}, which such a grid of {quantize.bits} bits reproduces exactly; it would "
+            "measure that file, not the quantiser"
         )
     return None
 

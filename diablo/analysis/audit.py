@@ -28,7 +28,8 @@ from diablo.generation.prompts import Prompt, suite_decoding, suite_prompts
 from diablo.generation.run import encode
 from diablo.generation.transformers_engine import TransformersEngine
 from diablo.io import write_json
-from diablo.methods import get_method, load_base
+from diablo.methods import get_method
+from diablo.methods.base import load_base
 from diablo.precision import check_bf16
 from diablo.provenance import Provenance
 

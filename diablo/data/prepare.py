@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diablo.data import arithmetic, commonsense, hub, local, models, sources, standins
+from diablo.data import arithmetic, commonsense, hub, local, models, sources, standins, text
 from diablo.data.catalog import (
     Catalog,
     Dataset,
@@ -32,6 +32,7 @@ BUILDERS: dict[str, Callable[[Dataset, dict[str, Path]], tuple[Splits, dict[str,
     "standins": standins.build,
     "exercises": standins.build_exercises,
     "jsonl": local.build_jsonl,
+    "text": text.build,
 }
 MODEL_BUILDERS = {
     "gguf": models.build_gguf,

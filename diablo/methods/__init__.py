@@ -9,7 +9,7 @@ file is imported when its model is built. Such a file has three functions:
     load(base_model, folder) -> model   the artifact merged, as a plain model
 
 A prepared model on which a mask holds trainable entries at zero says how many: `masked_entries`.
-The paper's further methods (qlora, loftq) have no entry until they have a file.
+QLoRA is LoRA on an NF4 base (`quantize: {quantizer: nf4}` of a row), not a method of its own.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class Method:
         needs: settings of a spec that must be given, such as `rank`.
         artifact: what a run leaves behind: nothing, a PEFT adapter or a whole model.
         module: file in this package with `prepare`, `save` and `load`.
+        on_packed: whether it trains beside weights that are packed, which it cannot read or write.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Method:
     needs: tuple[str, ...]
     artifact: Literal["none", "adapter", "model"]
     count: Callable[[Sizes], int]
+    on_packed: bool = False
 
     def parameters(
         self,
@@ -129,6 +131,12 @@ class Method:
             ValueError: if `spec` lacks what the method needs, or it needs `gradients` and has none.
         """
         self.check(spec)
+        if getattr(model, "hf_quantizer", None) is not None and not self.on_packed:
+            able = ", ".join(name for name, method in METHODS.items() if method.on_packed)
+            raise ValueError(
+                f"run {spec.run}: method {self.name!r} reads or changes the base model's weights, but "
+                f"those in {spec.model_path} are packed; quantise with `form: fake`, or use one of {able}"
+            )
         return self._functions().prepare(model, spec, work_folder, gradients)
 
     def save(self, model: torch.nn.Module, folder: Path) -> None:
@@ -181,16 +189,19 @@ _SMT = ("modules", "block_size", "chosen_blocks", "calibration")
 _ALL = (
     Method("zero-shot", "Zero-shot", "zero_shot", (), "none", _none),
     Method("full", "Full fine-tuning", "full", (), "model", _all),
-    Method("lora", "LoRA", "lora", _LORA, "adapter", _factors),
+    Method("lora", "LoRA", "lora", _LORA, "adapter", _factors, True),
     Method("dora", "DoRA", "dora", _LORA, "adapter", _factors_and_magnitudes),
     Method("pissa", "PiSSA", "pissa", ("modules", "rank"), "adapter", _factors),
     Method("milora", "MiLoRA", "milora", ("modules", "rank"), "adapter", _factors),
     Method(
         "lora-ga", "LoRA-GA", "lora_ga", ("modules", "rank", "calibration"), "adapter", _factors
     ),
-    Method("lori-d", "LoRI-D", "lori", _LORA, "adapter", _factor_b),
-    Method("lori-s", "LoRI-S", "lori", (*_LORA, "mask_adapter"), "adapter", _sparse_factor_b),
-    Method("diablo", "DiaBlo", "diablo_blocks", ("modules", "num_blocks"), "adapter", _blocks),
+    Method("loftq", "LoftQ", "loftq", ("modules", "rank"), "adapter", _factors, True),
+    Method("lori-d", "LoRI-D", "lori", _LORA, "adapter", _factor_b, True),
+    Method("lori-s", "LoRI-S", "lori", (*_LORA, "mask_adapter"), "adapter", _sparse_factor_b, True),
+    Method(
+        "diablo", "DiaBlo", "diablo_blocks", ("modules", "num_blocks"), "adapter", _blocks, True
+    ),
     Method("smt", "SMT", "smt", _SMT, "adapter", _chosen_blocks),
 )
 
@@ -205,22 +216,6 @@ def get_method(name: str) -> Method:
     return METHODS[name]
 
 
-def load_base(model_path: str, device: str, dtype: torch.dtype) -> PreTrainedModel:
-    """The causal language model in a folder, on its device.
-
-    Raises:
-        ValueError: if there is no such folder.
-    """
-    from transformers import AutoModelForCausalLM
-
-    if not Path(model_path).is_dir():
-        raise ValueError(
-            f"model folder {model_path!r} does not exist; build it with `diablo download --model`"
-        )
-    model: Any = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype)
-    return model.to(device)
-
-
 def load_for_inference(
     spec: Any, adapter: str | Path, device: str = "cpu", dtype: str | torch.dtype = "float32"
 ) -> PreTrainedModel:
@@ -228,12 +223,15 @@ def load_for_inference(
 
     Args:
         adapter: the run's adapter folder (`results/<scale>/runs/<run>/adapter`).
-        dtype: type of the weights, which is also the type that the merge is rounded to.
+        dtype: type of the weights, which is also the type that the merge is rounded to. Packed weights
+            are dequantised to it first: nothing is merged into packed ones.
 
     Raises:
         ValueError: if the base model or the artifact is not there.
     """
     import torch
+
+    from diablo.methods.base import load_base
 
     method = get_method(spec.method)
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
@@ -242,5 +240,7 @@ def load_for_inference(
     if method.artifact == "model":
         model = load_base(str(adapter), device, dtype)
     else:
-        model = method.load(load_base(spec.model_path, device, dtype), Path(adapter))
+        merged = method.artifact != "none"
+        base = load_base(spec.model_path, device, dtype, dequantise=merged)
+        model = method.load(base, Path(adapter))
     return model.eval().requires_grad_(False)

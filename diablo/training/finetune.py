@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from diablo.io import atomic_path, sha256_file, write_jsonl
-from diablo.methods import get_method, load_base
+from diablo.methods import get_method
+from diablo.methods.base import load_base
 from diablo.precision import check_bf16
 from diablo.provenance import Provenance
 

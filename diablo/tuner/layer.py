@@ -16,7 +16,7 @@ from .functions import AddBlockProduct, HeldLinear, TracedHeldLinear
 from .layout import Layout
 from .ops import BlockLayout, block_product
 from .refresh import Refresh
-from .support import merge_quantised, writable, wrong_shape
+from .support import packed, writable, wrong_shape
 
 
 class DiabloLinear(nn.Module, DiabloLayer):
@@ -198,35 +198,30 @@ class DiabloLinear(nn.Module, DiabloLayer):
 
         Raises:
             ValueError: ``safe_merge`` finds a number that is not finite (the weight is left as it
-                was), or the base layer is quantised in a way that PEFT cannot merge into.
+                was), or the base layer's weight is packed.
         """
         # First, because a layer without the adapters to be merged must not keep the sum of others.
         self._release()
         names = self._present(check_adapters_to_merge(self, adapter_names))
         if not names:
             return
-        base, before = self.get_base_layer(), tuple(self.merged_adapters)
-        if writable(base):
-            self.hold(before + names)
-            if safe_merge and not self._held.finite(self._base_weight):
-                self.hold(before)
-                raise ValueError(
-                    f"{self.module_name}: merging {', '.join(names)} gives weights that are not finite."
-                )
-        else:
-            merge_quantised(self, sum(self.get_delta_weight(n) for n in names), safe_merge)
+        before = tuple(self.merged_adapters)
+        if not writable(self.get_base_layer()):
+            raise packed(self)
+        self.hold(before + names)
+        if safe_merge and not self._held.finite(self._base_weight):
+            self.hold(before)
+            raise ValueError(
+                f"{self.module_name}: merging {', '.join(names)} gives weights that are not finite."
+            )
         self.merged_adapters.extend(names)
 
     def unmerge(self) -> None:
-        """Undo :meth:`merge`; W0 comes back bit for bit (a quantised base: up to requantisation)."""
+        """Undo :meth:`merge`; W0 comes back bit for bit."""
         if not self.merged:
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
             return
-        if writable(self.get_base_layer()):
-            self._restore()
-        else:
-            names = self._present(self.merged_adapters)
-            merge_quantised(self, -sum(self.get_delta_weight(n) for n in names))
+        self._restore()
         self.merged_adapters.clear()
 
     def unload_and_optionally_merge_module(

@@ -1,8 +1,8 @@
-"""Which base layers each form supports, and merging into quantised ones."""
+"""Which base layers each form supports."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -68,24 +68,12 @@ def wrong_shape(layer: DiabloLayer, adapter: str, given: tuple[int, ...]) -> Val
     )
 
 
-def merge_quantised(layer: DiabloLayer, delta: Any, safe_merge: bool = False) -> None:
-    """Add ``delta`` ``(m2, m1)`` to a quantised weight: dequantise, add, quantise again.
-
-    Raises:
-        ValueError: PEFT has no way to do so for this kind of layer, or ``safe_merge`` finds a number
-            that is not finite.
-    """
-    from peft.utils.quantization_utils import resolve_quantization_backend
-
-    base: Any = layer.get_base_layer()
-    backend = resolve_quantization_backend(base)
-    if backend is None or not backend.supports_merge:
-        raise ValueError(
-            f"{layer.module_name}: cannot merge into a {type(base).__name__}. Load the base model in "
-            "float32 or 16 bits, load the adapter onto it, and merge there."
-        )
-    weight = backend.get_base_weight(base)
-    weight = weight + delta.to(weight.device, weight.dtype)
-    if safe_merge and not bool(torch.isfinite(weight).all()):
-        raise ValueError(f"{layer.module_name}: merging gives weights that are not finite.")
-    backend.set_base_weight(layer, weight)
+def packed(layer: DiabloLayer) -> ValueError:
+    """The error for merging into a weight that is packed: rounding to its few bits would lose D."""
+    base = layer.get_base_layer()
+    return ValueError(
+        f"{layer.module_name}: cannot merge into a {type(base).__name__}, whose weight is quantised and "
+        "packed: rounding W0 + D to its few bits would undo the training. Dequantise the base model first "
+        "(`diablo.methods.base.dequantised(model, dtype)`, or load it in float32 or 16 bits), load the "
+        "adapter onto it, and merge there."
+    )

@@ -22,7 +22,8 @@ def trained(spec, folder):
     """Write the artifact of a run whose trainable weights have been moved by noise."""
     import torch
 
-    from diablo.methods import get_method, load_base
+    from diablo.methods import get_method
+    from diablo.methods.base import load_base
 
     torch.manual_seed(0)
     method = get_method(spec.method)

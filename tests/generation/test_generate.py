@@ -173,7 +173,8 @@ def test_adapters_are_merged(make_run, make_suite, tmp_path):
     """LoRA: the completions are those of the merged model, which differ from the base's."""
     import torch
 
-    from diablo.methods import get_method, load_base, load_for_inference
+    from diablo.methods import get_method, load_for_inference
+    from diablo.methods.base import load_base
 
     base_spec, base_folder = make_run("base")
     spec, folder = make_run("lora", method="lora", rank=2, alpha=4.0, modules=["q_proj", "v_proj"])

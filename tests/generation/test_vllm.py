@@ -117,7 +117,8 @@ def test_served_model_passes_the_audit(make_case):
     """DiaBlo: adapter active = merged = merged and served by vLLM."""
     import torch
 
-    from diablo.methods import get_method, load_base
+    from diablo.methods import get_method
+    from diablo.methods.base import load_base
 
     decoding = {"num_beams": 1, "max_new_tokens": 16, "stop": ["###"]}
     spec, folder, case = make_case(

@@ -17,25 +17,30 @@ def shapes():
     return Shapes(layers=2, hidden=48, kv=24, ffn=96, base_parameters=56112)
 
 
+def tiny_config():
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=300,
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.2,
+        tie_word_embeddings=True,
+    )
+
+
 @pytest.fixture
 def llama():
     """Builds the same tiny random model at every call."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
     def build(dtype=torch.float32):
         torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=300,
-            hidden_size=48,
-            intermediate_size=96,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            initializer_range=0.2,
-            tie_word_embeddings=True,
-        )
-        return LlamaForCausalLM(config).to(dtype)
+        return LlamaForCausalLM(tiny_config()).to(dtype)
 
     return build
 
@@ -71,8 +76,27 @@ def lori_d(tmp_path_factory):
     return build
 
 
+@pytest.fixture(scope="session")
+def loftq(tmp_path_factory):
+    """A base model's folder with LoftQ's adapter of rank 4 in it; the factors are random."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("loftq")
+    model = get_peft_model(
+        LlamaForCausalLM(tiny_config()), LoraConfig(r=4, lora_alpha=4, target_modules=MODULES)
+    )
+    generator = torch.Generator().manual_seed(4)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) / 50
+    model.save_pretrained(str(folder / "loftq"), save_embedding_layers=False)
+    return folder
+
+
 @pytest.fixture
-def spec(lori_d):
+def spec(lori_d, loftq):
     """Builds a run's settings; the keywords change single ones."""
 
     def build(method, **changes):
@@ -89,6 +113,7 @@ def spec(lori_d):
             "block_size": 8,
             "chosen_blocks": 6,
             "mask_adapter": None,
+            "model_path": str(loftq),
         }
         if method in ("full", "zero-shot"):
             settings["modules"] = []

@@ -31,7 +31,8 @@ def trained(model):
     return model
 
 
-@pytest.mark.parametrize("name", METHODS)
+# LoftQ's base is the quantised one, from which it starts away (test_loftq.py).
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "loftq"])
 def test_starts_at_the_base_model(name, llama, spec, gradients):
     model = METHODS[name].prepare(llama(), spec(name), gradients=gradients)
     torch.testing.assert_close(logits(model), logits(llama()), atol=2e-5, rtol=1e-4)
