@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--results", default=RESULTS)
+    parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         raise SystemExit("needs a CUDA GPU: the CPU's peak is measured in tests/methods")
@@ -102,8 +103,8 @@ def nf4_model(shape: str, layers: int | None, device: str = "cuda") -> Any:
             weight = torch.randn(layer.weight.shape, device=device, dtype=torch.bfloat16) / 50
             packed.weight.data = weight.cpu()
             model.set_submodule(name, packed.to(device))
-    rope = type(model.model.rotary_emb)(model.config, device=device)
-    model.model.rotary_emb = rope
+    # Its frequencies are computed, not drawn.
+    model.model.rotary_emb = type(model.model.rotary_emb)(model.config).to(device)
     for name, parameter in list(model.named_parameters()):
         if parameter.is_meta:
             parent = model.get_submodule(name.rpartition(".")[0])
