@@ -46,7 +46,9 @@ def read_texts(path: Path) -> list[str]:
     for number, record in enumerate(read_jsonl(path), start=1):
         for key in ("instruction", "output"):
             if not isinstance(record.get(key), str):
-                raise ValueError(f"{path}: record {number}: {key!r} is {record.get(key)!r}, not text")
+                raise ValueError(
+                    f"{path}: record {number}: {key!r} is {record.get(key)!r}, not text"
+                )
         texts.append(f"{record['instruction']}\n{record['output']}")
     texts = [text for text in texts if text.strip()]
     if not texts:
