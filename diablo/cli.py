@@ -73,6 +73,10 @@ def parser() -> argparse.ArgumentParser:
         help="auto (all that help here), none, or some of packing,kernels,graphs",
     )
 
+    sub = verb("quantize", quantize, "quantise a base model from its spec.json")
+    sub.add_argument("spec", type=Path)
+    sub.add_argument("--threads", type=int)
+
     sub = verb("generate", generate, "generate a suite's completions with a run's model")
     sub.add_argument("spec", type=Path)
     sub.add_argument("--suite", type=Path, required=True, help="suite JSON")
@@ -220,6 +224,24 @@ def finetune(options: argparse.Namespace) -> None:
             threads=options.threads,
             acceleration=options.acceleration,
         )
+
+
+def quantize(options: argparse.Namespace) -> None:
+    from diablo.data.sources import locked
+    from diablo.io import read_json
+    from diablo.quantization.run import quantize as run
+    from diablo.quantization.run import work_folder
+    from diablo.specs import QuantSpec
+    from diablo.validation import validate
+
+    spec = validate(QuantSpec, read_json(options.spec), str(options.spec))
+    folder = options.spec.parent
+    if folder.name != spec.name:
+        raise ValueError(
+            f"{options.spec}: spec of quantised model {spec.name!r} lies in folder {folder.name!r}"
+        )
+    with locked(work_folder(folder, spec)):
+        run(spec, folder, options.threads)
 
 
 def generate(options: argparse.Namespace) -> None:

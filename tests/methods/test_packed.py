@@ -164,3 +164,39 @@ def test_diablo_takes_the_adapter_form_and_refuses_in_place(packed):
     config = DiabloConfig(num_blocks=8, target_modules=targets, implementation="inplace")
     with pytest.raises(ValueError, match="q_proj"):
         get_peft_model(AutoModelForCausalLM.from_pretrained(packed[1]), config)
+
+
+def kept_for_backward(folder, adapter):
+    """(trainable parameters, bytes that a forward pass on the NF4 base keeps for the backward pass)."""
+    from peft import get_peft_model
+
+    torch.manual_seed(0)
+    model = get_peft_model(load_base(str(folder), "cpu", torch.float32), adapter).train()
+    tokens = torch.arange(4 * 64).reshape(4, 64) % 300
+    storages = {}
+
+    def keep(tensor):
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = model(input_ids=tokens, labels=tokens).loss
+    loss.backward()
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return trained, sum(storage.nbytes() for storage in storages.values())
+
+
+def test_a_step_keeps_at_most_what_qlora_keeps_with_as_many_parameters(packed):
+    """On square layers m x m rank m / 2N has exactly DiaBlo's m² / N parameters."""
+    from peft import LoraConfig
+
+    from diablo import DiabloConfig
+
+    kind, folder = packed
+    if kind != "bitsandbytes":
+        pytest.skip("the weights of compressed-tensors are unpacked")
+    square = ["q_proj", "o_proj"]
+    lora = kept_for_backward(folder, LoraConfig(r=4, lora_alpha=8, target_modules=square))
+    ours = kept_for_backward(folder, DiabloConfig(num_blocks=8, target_modules=square))
+    assert ours[0] == lora[0] == 2 * 2 * 64 * 64 // 8
+    assert ours[1] <= lora[1]
