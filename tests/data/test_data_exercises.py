@@ -11,6 +11,7 @@ from diablo.data import standins
 from diablo.data.catalog import load_catalog
 from diablo.data.overlap import key
 from diablo.data.protocol import load_protocol
+from diablo.scoring.strict import Strict
 
 SETS = {"arithmetic_generated": "math10k", "metamath_generated": "metamath"}
 
@@ -133,3 +134,18 @@ def test_whole_sets_exist_and_are_short(name, smollm2):
     lengths = [len(tokenizer(record["output"])["input_ids"]) for record in splits["test"]]
     assert max(lengths) <= 44
     assert sum(lengths) / len(lengths) <= 30
+
+
+@pytest.mark.slow
+def test_who_only_repeats_the_question_is_not_right_by_either_reading():
+    protocol, strict = load_protocol("metamath", "paper"), Strict()
+    for record in build("metamath_generated", test_per_task=12)[0]["test"]:
+        said = f"\n### Instruction:\n{record['instruction']}\n\n### Response:\n"
+        assert protocol.extract(record["task"], "", said) is None
+        assert not strict.correct(strict.extract("", said), record["answer"]), record
+
+
+def test_no_question_shows_its_answer(made):
+    for record in made[1]["train"] + made[1]["test"]:
+        if record["task"] in ("gsm8k", "svamp", "mawps"):
+            assert record["answer"] not in re.findall(r"\d+", record["instruction"])
