@@ -67,7 +67,7 @@ def story(entry: Entry, rng: random.Random) -> Exercise | None:
     """Someone has some things, gets some and gives some away; how many are left?"""
     numbers = terms(entry)
     lines = steps(numbers)
-    if lines is None or 0 in numbers or numbers[0] == 1:
+    if lines is None or 0 in numbers or numbers[0] == 1 or _is_shown(sum(numbers), numbers):
         return None
     name, thing = rng.choice(NAMES), rng.choice(THINGS)
     does = [f"{'gets' if number > 0 else 'loses'} {abs(number)}" for number in numbers[1:]]
@@ -80,11 +80,16 @@ def unknown(entry: Entry, rng: random.Random) -> Exercise | None:
     total, number = terms(entry)
     value = total - number
     lines = steps([total, -number])
-    if lines is None or number == 0 or total < 0:
+    if lines is None or number == 0 or total < 0 or _is_shown(value, [total, number]):
         return None
     sign = "plus" if number > 0 else "minus"
     question = f"A number {sign} {abs(number)} is {total}. What is the number?"
     return _exercise(question, lines, str(value), question)
+
+
+def _is_shown(answer: int, numbers: list[int]) -> bool:
+    """Whether a question shows its answer, so that who only repeats it is right."""
+    return answer in map(abs, numbers)
 
 
 def choice(entry: Entry, rng: random.Random) -> Exercise | None:
@@ -113,23 +118,26 @@ def _fraction(a: int, b: int, rng: random.Random) -> Exercise | None:
     below = rng.randint(a + b + 1, 99)
     if math.gcd(a + b, below) > 1:
         return None  # nothing is left to be reduced
-    question = rf"\frac{{{a}}}{{{below}}} + \frac{{{b}}}{{{below}}}"
-    return _boxed(question, rf"\frac{{{a + b}}}{{{below}}}")
+    one, other = (rf"\frac{{{above}}}{{{below}}}" for above in (a, b))
+    return _boxed("sum", one, other, rf"\frac{{{a + b}}}{{{below}}}")
 
 
 def _power(a: int, b: int, rng: random.Random) -> Exercise:
     letter = rng.choice("abcdefghkmnpqrstuvwxyz")
-    return _boxed(rf"{letter}^{{{a}}} \cdot {letter}^{{{b}}}", f"{letter}^{{{a + b}}}")
+    one, other, answer = (f"{letter}^{{{n}}}" for n in (a, b, a + b))
+    return _boxed("product", one, other, answer)
 
 
 def _root(a: int, b: int, rng: random.Random) -> Exercise:
     root = rng.choice([n for n in range(2, 60) if all(n % (k * k) for k in range(2, 8))])
-    return _boxed(rf"{a}\sqrt{{{root}}} + {b}\sqrt{{{root}}}", rf"{a + b}\sqrt{{{root}}}")
+    one, other, answer = (rf"{n}\sqrt{{{root}}}" for n in (a, b, a + b))
+    return _boxed("sum", one, other, answer)
 
 
-def _boxed(question: str, answer: str) -> Exercise:
-    lines = rf"$\boxed{{{answer}}}$."
-    return _exercise(f"Simplify ${question}$.", lines, answer, question)
+def _boxed(what: str, one: str, other: str, answer: str) -> Exercise:
+    # In words: a formula that is only repeated must not be equal to the answer.
+    question = f"What is the {what} of ${one}$ and ${other}$?"
+    return _exercise(question, rf"$\boxed{{{answer}}}$.", answer, question)
 
 
 def _exercise(question: str, lines: str, answer: str, key: str) -> Exercise:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import multiprocessing
 import re
 from collections.abc import Callable
@@ -26,8 +27,10 @@ WORD = re.compile(r"[A-Za-z]{3}")
 
 #: Seconds that the library gives itself for one formula.
 PATIENCE = 3
-#: Seconds until a process that has not even ended itself is ended. Its start takes a few.
-LAST = 60
+#: Seconds until a process that does not answer is ended.
+LAST = 30
+#: Seconds that its start may take; sympy is slow to import on a busy machine.
+START = 300
 
 
 @dataclass(frozen=True)
@@ -54,17 +57,23 @@ class Judge:
 
     Args:
         last: seconds until an answer is given up.
+        library: what must be there to be imported.
     """
 
-    def __init__(self, last: float = LAST):
+    def __init__(self, last: float = LAST, library: str = "math_verify"):
         self.last = last
+        self.library = library
         self._process: Any = None
         self._connection: Connection | None = None
 
     def ask(self, question: str, *texts: str) -> Any:
-        """The answer to a question of `ANSWERS`; None where there is none in time or the process died."""
+        """The answer to a question of `ANSWERS`; None where there is none in time or the process died.
+
+        Raises:
+            ValueError: if the process cannot be started at all: then nothing could be judged.
+        """
+        connection = self._connection or self._start()
         try:
-            connection = self._connection or self._start()
             connection.send((question, texts))
             if connection.poll(self.last):
                 return connection.recv()
@@ -77,11 +86,23 @@ class Judge:
         # Not a fork: whoever scores may have threads.
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, self.library), daemon=True)
         self._process.start()
         theirs.close()
         atexit.register(self.close)
-        return self._connection
+        problem: str | None = f"it said nothing within {START} s"
+        try:
+            if self._connection.poll(START):
+                problem = self._connection.recv()
+        except (EOFError, OSError):
+            problem = "it ended at once (a script of your own needs `if __name__ == '__main__':`)"
+        if problem is None:
+            return self._connection
+        self.close()
+        raise ValueError(
+            f"math-verify, which judges the strict readings, cannot be started: {problem}; install "
+            "the lock file of this machine (envs/)"
+        )
 
     def close(self) -> None:
         """End the process; the next question starts another one."""
@@ -98,11 +119,17 @@ class Judge:
 JUDGE = Judge()
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, library: str) -> None:
     """Answer questions until the other end is closed; what fails in any way has no answer."""
     import logging
 
     logging.disable(logging.CRITICAL)  # the library reports each formula that it cannot parse
+    try:
+        importlib.import_module(library)
+    except ImportError as error:
+        connection.send(str(error))
+        return
+    connection.send(None)
     while True:
         try:
             question, texts = connection.recv()

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from diablo.data.catalog import GithubSource, load_catalog
+from diablo.data.catalog import GithubSource, HfFileSource, load_catalog
 from diablo.data.formats import READERS
+from diablo.data.math_formats import READERS as MATH_READERS
 from diablo.data.prepare import BUILDERS, MODEL_BUILDERS
 from diablo.experiments import WORKFLOW
 
@@ -47,15 +48,17 @@ def test_every_name_in_the_catalogue_is_registered():
         source
         for dataset in catalog.datasets.values()
         for source in dataset.sources
-        if isinstance(source, GithubSource)
+        if isinstance(source, GithubSource | HfFileSource)
     ]
-    assert {source.format for source in files} <= set(READERS)
+    assert {source.format for source in files} <= set(READERS) | set(MATH_READERS)
 
 
 def test_stand_ins_are_named_and_the_paper_s_own_data_are_not():
     datasets = load_catalog().datasets
     named = {name for name, dataset in datasets.items() if dataset.stand_in}
-    assert named == {"commonsense_mirror", "commonsense_generated"}
+    sets = ("commonsense", "arithmetic")
+    generated = {f"{name}_generated" for name in (*sets, "metamath")}
+    assert named == {"commonsense_mirror", "arithmetic_mirror", "gsm8k_mirror"} | generated
 
 
 def test_no_held_out_rows_are_declared_as_training_data():
@@ -138,7 +141,7 @@ def test_unknown_names_are_answered_with_the_nearest():
 
 
 def test_data_package_does_not_import_torch():
-    modules = "catalog commonsense encode formats hub models prepare protocol sources standins standin_tasks"
+    modules = "arithmetic catalog commonsense encode exercises formats hub latex math_formats models overlap prepare reading protocol sources standins standin_tasks"
     imports = "; ".join(f"import diablo.data.{name}" for name in modules.split())
     code = (
         f"import sys; {imports}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"

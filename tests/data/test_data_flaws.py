@@ -180,3 +180,12 @@ def test_tasks_sizes_and_entries(suite, variant):
     assert protocol.entries[: len(protocol.tasks)] == protocol.tasks
     assert "gsm8k_strict" in protocol.entries
     assert (FOLDER / f"{suite}.yaml").is_file()
+
+
+@pytest.mark.parametrize("suite", ["commonsense", "commonsense_lori"])
+def test_bare_evaluation_prompt(suite):
+    released = load_protocol(suite, "released")
+    assert [(flaw.name, flaw.id) for flaw in released.flaws] == [("bare_eval_prompt", "D-05")]
+    assert released.prompt_for_evaluation(RECORD) == "What is 1 + 1?\n"
+    without = released.without_flaw("bare_eval_prompt")
+    assert without.eval_prompt == without.train_prompt == released.train_prompt

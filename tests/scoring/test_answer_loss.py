@@ -11,6 +11,7 @@ from generation_cases import TASKS, records
 from scoring_cases import suite_of
 from torch.nn.functional import log_softmax
 
+from diablo.data.arithmetic import as_records
 from diablo.data.protocol import load_protocol
 from diablo.io import read_json, write_json, write_jsonl
 from diablo.scoring.answer_loss import answer_losses, measure_held_out, measure_suite
@@ -31,11 +32,11 @@ def run_folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def by_hand(model_path: Path, record: dict) -> tuple[float, int]:
+def by_hand(model_path: Path, record: dict, suite: str = "commonsense") -> tuple[float, int]:
     """One example alone: the sum of the answer tokens' negative log-probabilities."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    protocol = load_protocol("commonsense", "paper")
+    protocol = load_protocol(suite, "paper")
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32).eval()
     prompt = tokenizer(protocol.prompt_for_evaluation(record))["input_ids"]
@@ -92,3 +93,18 @@ def test_an_empty_answer_is_refused_by_name(tiny_model: Path) -> None:
     record = records()[0] | {"output": ""}
     with pytest.raises(ValueError, match=record["id"]):
         answer_losses(model, AutoTokenizer.from_pretrained(tiny_model), load_protocol("commonsense", "paper"), [record])  # fmt: skip
+
+
+def test_a_test_question_without_a_worked_answer_is_measured_on_the_answer_alone(
+    tiny_model: Path, tmp_path: Path, run_folder: Path
+) -> None:
+    rows = as_records("gsm8k", [{"instruction": "How many?", "answer": "576"}])
+    rows += as_records("aqua", [{"instruction": "Which? (A) 1 (B) 2", "answer": "B"}])
+    assert [row["output"] for row in rows] == ["The answer is: 576", "The answer is: B"]
+    write_jsonl(tmp_path / "test.jsonl", rows)
+    suite = suite_of(tmp_path, suite="math10k", tasks=["gsm8k", "aqua"])
+    losses = measure_suite(spec_of(tiny_model, suite="math10k"), suite, run_folder)
+    for row in rows:
+        nll, tokens = by_hand(tiny_model, row, "math10k")
+        (example,) = losses["tasks"][row["task"]]["examples"]
+        assert (example["nll"], example["tokens"]) == (pytest.approx(nll, rel=1e-4), tokens)

@@ -79,3 +79,8 @@ def test_what_raises_has_no_answer():
     assert JUDGE.ask("no such question") is None
     for case in DEGENERATE[:8]:
         assert Strict().correct(case.said, case.gold) is False
+
+
+def test_without_the_library_nothing_is_judged_wrong_in_silence():
+    with pytest.raises(ValueError, match=r"cannot be started: No module named 'no_such_library'"):
+        Judge(library="no_such_library").ask("find", "3")

@@ -328,3 +328,20 @@ def test_lori_s_waits_for_the_lori_d_run_of_its_rank_and_seed(workflow: Path) ->
         assert (dense.method, dense.rank, dense.seed) == ("lori-d", spec.rank, spec.seed)
     with pytest.raises(ValueError, match="LoRI-S needs the mask of a LoRI-D run"):
         resolve(Config(filters={"skip": ["lori-d"]}), workflow)
+
+
+def test_a_scales_number_of_new_tokens_holds_for_all_tasks() -> None:
+    whole = plan_with(scale="paper").suites["metamath-paper"].decoding
+    assert whole["max_new_tokens_by_task"] == {"math": 512}
+    assert plan_with(scale="demo").suites["metamath-paper"].decoding == {
+        "num_beams": 1, "max_new_tokens": 48, "stop": [],
+    }  # fmt: skip
+
+
+def test_known_flaws_can_be_left_out_one_by_one() -> None:
+    plan = plan_with(scale="paper", protocol="released-without-beams-without-train_indent")
+    name = "released-without-beams-without-train_indent"
+    assert plan.suites[f"metamath-{name}"].decoding["num_beams"] == 1
+    assert plan.suites[f"commonsense-{name}"].decoding["num_beams"] == 4
+    with pytest.raises(ValueError, match="unknown flaw 'beam'"):
+        plan_with(protocol="released-without-beam")
