@@ -122,7 +122,9 @@ def test_later_layers_see_what_the_quantised_ones_put_out(tiny, tmp_path) -> Non
 def test_sets_of_layers_follow_from_what_they_read(tiny, tmp_path) -> None:
     model = tiny_llama().eval()
     layer = model.model.layers[0]
-    modules = {name: model.get_submodule(name) for name in stream.target_modules(model, layer, None)}
+    modules = {
+        name: model.get_submodule(name) for name in stream.target_modules(model, layer, None)
+    }
     inputs, keywords = stream.capture(model, layer, [torch.arange(3, 9)])
     sets = stream.input_sets(modules, inputs, lambda hidden: layer(hidden, **keywords))
     short = [[name.rpartition(".")[2] for name in names] for names in sets]
@@ -189,9 +191,7 @@ def test_packed_holds_the_values_of_fake(made, monkeypatch, precision, changes) 
     packed = made(name="packed", precision=precision, form="packed", **changes)
     ids = torch.arange(3, 20)[None]
     dtype = run.DTYPES[precision]
-    models = [
-        AutoModelForCausalLM.from_pretrained(it.folder, dtype=dtype) for it in (fake, packed)
-    ]
+    models = [AutoModelForCausalLM.from_pretrained(it.folder, dtype=dtype) for it in (fake, packed)]
     with torch.no_grad():
         outputs = [model(input_ids=ids).logits.float() for model in models]
     assert "quantization_config" in read_json(packed.folder / "config.json")
