@@ -92,6 +92,8 @@ class Quantised:
         rows, model = self.rows, self.rows.used_model(group)
         text = rows.experiment.calibration or rows.experiment.train
         data = rows.dataset(rows.scale.datasets.get(text, text))
+        if rows.scale.calibration.iterations is not None and quantize.quantizer == "magr":
+            more["iterations"] = rows.scale.calibration.iterations
         spec = QuantSpec(
             name="",
             model=model,
@@ -100,8 +102,7 @@ class Quantised:
             samples=rows.scale.calibration.samples,
             length=rows.scale.calibration.length,
             precision=used.precision or "fp32",
-            **quantize.model_dump(),
-            **more,
+            **quantize.model_dump() | more,
         )
         rank = f"r{spec.rank}" if spec.rank else None
         name = ".".join(filter(None, (model, quantize.label, rank, spec.digest[:8])))

@@ -36,6 +36,7 @@ class Calibration(Strict):
 
     samples: int = Field(128, ge=1)
     length: int = Field(2048, ge=8, description="tokens a sample")
+    iterations: int | None = Field(None, ge=1, description="MagR's steps; null: as the row says")
 
 
 class Sizing(Strict):

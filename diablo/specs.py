@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from diablo.experiments import Precision, Quantizer, Storage, Strict
 from diablo.io import sha256_json
@@ -115,42 +115,3 @@ class SuiteSpec(Strict):
     notes: list[str] = []
     #: A user's own protocol; None: the declared one of `suite`.
     protocol: dict[str, Any] | None = None
-
-
-class QuantSpec(Strict):
-    """One quantised base model, fully resolved: all that `diablo quantize` reads."""
-
-    name: str
-    model: str
-    model_path: str
-    #: magr: MagR, then GPTQ.
-    quantizer: Literal["rtn", "gptq", "magr", "nf4", "loftq"]
-    bits: int = 4
-    #: Columns that share a scale; None: per channel (one scale an output row).
-    group_size: int | None = None
-    symmetric: bool = False
-    act_order: bool = False
-    true_sequential: bool = True
-    #: Of the mean diagonal of the Hessian.
-    damp: float = 0.01
-    #: MagR's penalty; None: 1e-3 per channel, 1e-4 per group.
-    alpha: float | None = None
-    iterations: int = 200
-    #: Scale of the min-max range.
-    shrink: float = 1.0
-    #: None: all linear layers of the decoder layers (never the head).
-    modules: list[str] | None = None
-    #: A data set's folder with train.jsonl and test.jsonl.
-    calibration_path: str | None = None
-    samples: int = 128
-    length: int = 2048
-    seed: int = 0
-    rank: int | None = None
-    loftq_iterations: int = 5
-    form: Literal["fake", "packed"] = "fake"
-    precision: Precision = "fp32"
-
-    @property
-    def digest(self) -> str:
-        """Hash of everything that defines the quantised model (all fields but its own name)."""
-        return sha256_json(self.model_dump(exclude={"name"}))

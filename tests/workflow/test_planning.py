@@ -147,15 +147,14 @@ def test_a_filter_of_nothing_is_refused_with_the_nearest_word() -> None:
         plan_with(filters={"only": ["loar"]})
 
 
-def test_what_is_not_implemented_says_so(workflow: Path) -> None:
+def test_what_is_only_reported_says_why(workflow: Path) -> None:
     edit(
         workflow / "experiments/table1.yaml",
-        lambda v: v["groups"][0]["rows"][2].update(method="loftq"),
+        lambda v: v["groups"][0]["rows"][2].update(method="apiq", not_run="out of reach"),
     )
     rows = rows_of(resolve(Config(), workflow))
-    assert next(row for _, row in rows if row["method"] == "loftq")["reason"] == (
-        "LoRA is not implemented yet"
-    )
+    row = next(row for _, row in rows if row["method"] == "apiq")
+    assert (row["reason"], row["runs"]) == ("out of reach", [])
 
 
 def test_seeds_repeat_what_is_trained_and_only_that() -> None:
