@@ -18,7 +18,7 @@ from quantization_cases import (
 from diablo.quantization.gptq import gptq, inverse_factor
 from diablo.quantization.grid import Grid, GridSettings
 from diablo.quantization.loftq import loftq
-from diablo.quantization.magr import magr, prox_max_norm, project_l1
+from diablo.quantization.magr import magr, project_l1, prox_max_norm
 from diablo.quantization.nf4 import nf4
 from diablo.quantization.quality import output_energy, relative
 
@@ -72,7 +72,9 @@ def test_rounding_equals_the_textbooks(symmetric, shrink, group_size) -> None:
             members = weight[row, start : start + size].numpy()
             grid = textbook_grid(members, 3, symmetric, shrink)
             expected = [textbook_round(value, *grid) for value in members]
-            np.testing.assert_allclose(got[row, start : start + size], expected, atol=1e-6, rtol=1e-6)
+            np.testing.assert_allclose(
+                got[row, start : start + size], expected, atol=1e-6, rtol=1e-6
+            )
 
 
 @settings(max_examples=40, deadline=None)
