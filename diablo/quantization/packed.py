@@ -53,7 +53,9 @@ def _save_compressed(model: Any, quantised: dict[str, Quantised], spec: Any, fol
     scheme = QuantizationScheme(
         targets=["Linear"], weights=arguments, format=CompressionFormat.pack_quantized.value
     )
-    state = dict(model.state_dict())
+    # A tied head is stored once, under the embedding's name, where all readers look for it.
+    tied = model.all_tied_weights_keys
+    state = {key: tensor for key, tensor in model.state_dict().items() if key not in tied}
     for name, result in quantised.items():
         packed = PackedQuantizationCompressor.compress(_local(result, spec), scheme)
         del state[f"{name}.weight"]

@@ -197,6 +197,8 @@ def test_packed_holds_the_values_of_fake(made, monkeypatch, precision, changes) 
     assert torch.allclose(*outputs, atol=0.02 if precision != "fp32" else 1e-4)
     stored = weights(packed.folder)
     kept = [name for name in stored if name.endswith("proj.weight") and stored[name].dtype == dtype]
+    assert "model.embed_tokens.weight" in stored
+    assert "lm_head.weight" not in stored
     assert not kept  # none of the quantised weights is stored as floats
 
 
