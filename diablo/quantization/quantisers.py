@@ -12,6 +12,7 @@ from .gptq import gptq
 from .grid import Grid, GridSettings
 from .loftq import loftq
 from .magr import ALPHA_PER_CHANNEL, ALPHA_PER_GROUP, magr
+from .nf4 import BLOCK as NF4_BLOCK
 from .nf4 import nf4
 from .quality import output_energy, relative
 
@@ -82,11 +83,16 @@ def on_grid(spec: Any) -> bool:
 
 
 def check_group(spec: Any, name: str, inputs: int) -> None:
-    """ValueError if the group size does not divide a layer's inputs."""
+    """ValueError if the group size, or NF4's packed block, does not divide a layer's inputs."""
     if on_grid(spec) and spec.group_size is not None and inputs % spec.group_size:
         raise ValueError(
             f"{name}: its {inputs} inputs are no multiple of group_size = {spec.group_size}; use a "
             "divisor, or none for one scale an output row"
+        )
+    if not on_grid(spec) and spec.form == "packed" and inputs % NF4_BLOCK:
+        raise ValueError(
+            f"{name}: its {inputs} inputs are no multiple of {NF4_BLOCK}, which bitsandbytes needs to "
+            "multiply with packed NF4 weights on a CPU; use the form `fake`"
         )
 
 

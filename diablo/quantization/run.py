@@ -147,7 +147,7 @@ def _save_plain(model: Any, quantised: dict[str, Quantised], spec: Any, folder: 
     save_fake(model, folder)
 
 
-def _restore(model: torch.nn.Module, quantised: dict[str, Quantised]) -> None:
+def _restore(model: Any, quantised: dict[str, Quantised]) -> None:
     """Put the quantised weights into the model, without LoftQ's corrections."""
     for name, result in quantised.items():
         model.get_submodule(name).weight.data.copy_(result.tensors["weight"])

@@ -30,7 +30,7 @@ class _Stop(Exception):
 
 @torch.no_grad()
 def quantise_layers(
-    model: nn.Module, windows: list[torch.Tensor], spec: Any, work: Path, device: str
+    model: Any, windows: list[torch.Tensor], spec: Any, work: Path, device: str
 ) -> dict[str, Quantised]:
     """Quantise the linear layers of a causal model's decoder layers, in place.
 
@@ -47,7 +47,7 @@ def quantise_layers(
     Raises:
         ValueError: names the module that cannot be quantised, and why.
     """
-    layers = decoder_layers(model)
+    layers: list[Any] = decoder_layers(model)
     targets = [target_modules(model, layer, spec.modules) for layer in layers]
     for names in targets:
         for name in names:
@@ -61,7 +61,7 @@ def quantise_layers(
         path = work / f"layer-{index:03d}.safetensors"
         layer.to(device)
 
-        def run(hidden: torch.Tensor, layer: nn.Module = layer) -> torch.Tensor:
+        def run(hidden: torch.Tensor, layer: Any = layer) -> torch.Tensor:
             return layer(hidden.to(device), **keywords)
 
         if path.is_file():

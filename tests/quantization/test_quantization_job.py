@@ -180,7 +180,6 @@ def test_layers_of_another_text_are_not_used(made, tiny, tmp_path, monkeypatch) 
         {"bits": 2, "act_order": True},
         {"bits": 3, "group_size": None},
         {"bits": 4, "symmetric": True},
-        {"quantizer": "nf4", "group_size": None},
     ],
 )
 def test_packed_holds_the_values_of_fake(made, monkeypatch, precision, changes) -> None:
@@ -198,18 +197,44 @@ def test_packed_holds_the_values_of_fake(made, monkeypatch, precision, changes) 
     assert torch.allclose(*outputs, atol=0.02 if precision != "fp32" else 1e-4)
     stored = weights(packed.folder)
     kept = [name for name in stored if name.endswith("proj.weight") and stored[name].dtype == dtype]
+    assert "model.embed_tokens.weight" in stored
+    assert "lm_head.weight" not in stored
     assert not kept  # none of the quantised weights is stored as floats
 
 
-def test_only_the_modules_asked_for_change(made) -> None:
-    it = made(modules=["q_proj", "down_proj"], form="packed")
-    model = AutoModelForCausalLM.from_pretrained(it.folder)
-    before = linear(tiny_llama())
-    after = linear(model)
-    with torch.no_grad():
-        model(input_ids=torch.arange(3, 9)[None])
-    kept = [name for name in after if torch.equal(after[name], before.get(name, torch.zeros(0)))]
-    assert {name.rpartition(".")[2] for name in kept} == set(LAYERS) - {"q_proj", "down_proj"}
+@pytest.mark.parametrize("quantizer", ["nf4", "loftq"])
+def test_packed_nf4_is_read_by_bitsandbytes(made, tiny, tmp_path, quantizer) -> None:
+    from bitsandbytes.functional import dequantize_4bit
+    from transformers import AutoTokenizer
+
+    # bitsandbytes multiplies on a CPU by whole blocks of 64 inputs.
+    wide = tmp_path / "wide"
+    tiny_llama(hidden_size=64, intermediate_size=128).save_pretrained(wide)
+    AutoTokenizer.from_pretrained(tiny / "model").save_pretrained(wide)
+    changes = {"quantizer": quantizer, "group_size": None, "rank": 4, "model_path": str(wide)}
+    fake = made(name="fake", **changes)
+    packed = made(name="packed", form="packed", **changes)
+    before = linear(AutoModelForCausalLM.from_pretrained(fake.folder))
+    loaded = AutoModelForCausalLM.from_pretrained(packed.folder)
+    for name, expected in before.items():
+        weight = loaded.get_submodule(name).weight
+        assert weight.dtype == torch.uint8
+        assert torch.allclose(dequantize_4bit(weight.data, weight.quant_state), expected, atol=1e-6)
+
+
+def test_packed_nf4_of_half_blocks_is_refused_by_name(made) -> None:
+    with pytest.raises(ValueError, match=r"q_proj: .* 32 inputs .* 64"):
+        made(quantizer="nf4", group_size=None, form="packed")
+
+
+@pytest.mark.parametrize("form", ["fake", "packed"])
+def test_only_the_modules_asked_for_change(made, form) -> None:
+    stored = weights(made(modules=["q_proj", "down_proj"], form=form).folder)
+    before = {f"{name}.weight": weight for name, weight in linear(tiny_llama()).items()}
+    same = {name for name in before if name in stored and torch.equal(stored[name], before[name])}
+    kept = {name.split(".")[-2] for name in same}
+    assert kept == set(LAYERS) - {"q_proj", "down_proj"}
+    assert len(same) == 3 * len(kept)
 
 
 @pytest.mark.parametrize("bits", [2, 4])
