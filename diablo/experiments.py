@@ -98,7 +98,9 @@ class Quantize(Strict):
     bits: int = Field(ge=2, le=8)
     group_size: int | None = Field(None, ge=2, description="inputs a scale; null: one an output")
     symmetric: bool = False
-    act_order: bool = False
+    act_order: bool = Field(
+        True, description="columns with large inputs first, as GPTQ's README has it"
+    )
     true_sequential: bool = True
     damp: float = Field(0.01, ge=0)
     alpha: float | None = Field(None, ge=0, description="MagR's penalty")

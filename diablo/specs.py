@@ -74,7 +74,7 @@ class QuantSpec(Strict):
     #: Inputs that share a scale; None: one scale an output row.
     group_size: int | None = None
     symmetric: bool = False
-    act_order: bool = False
+    act_order: bool = True
     true_sequential: bool = True
     #: Added to the Hessian's diagonal, of its mean.
     damp: float = 0.01

