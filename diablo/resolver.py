@@ -152,12 +152,17 @@ class Resolver:
     def _stand_ins(self) -> list[str]:
         rows, experiment = self.rows, self.rows.experiment
         texts = []
-        paper_models: dict[str, list[str]] = {}
+        paper_models: dict[str, dict[str, str]] = {}
         for group in experiment.groups:
-            if rows.used_model(group) != group.model:
-                paper_models.setdefault(rows.used_model(group), []).append(group.label)
+            if (used := rows.used_model(group)) != group.model:
+                labels = paper_models.setdefault(used, {})
+                # Several groups of one model have more in their labels than its name.
+                several = group.model in labels
+                title = rows.catalog.models[group.model].title
+                labels[group.model] = title if several else group.label
         for used, labels in paper_models.items():
-            texts.append(f"{rows.catalog.models[used].title} stands in for {_listed(labels)}")
+            names = _listed(list(labels.values()))
+            texts.append(f"{rows.catalog.models[used].title} stands in for {names}")
         used_data = {rows.training_set(), rows.scale.suites[experiment.suite].dataset}
         for name in sorted(used_data):
             if stand_in := rows.catalog.datasets[name].stand_in:

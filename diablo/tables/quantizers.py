@@ -33,7 +33,7 @@ READING = (
     "Layer error is the mean over the decoder's linear layers of ||XW - XQ|| / ||XW|| (Frobenius) on the "
     "calibration inputs; rounding's error is that of round-to-nearest on the same grid, and the next column "
     "counts the layers where the quantiser's error is less. Perplexity is of the quantised base model "
-    "without fine-tuning; LoftQ's is without its adapter."
+    "without fine-tuning. LoftQ's numbers are of the base with the adapter that training starts from."
 )
 
 

@@ -13,6 +13,7 @@ from diablo.data.catalog import GithubSource, HfFileSource, load_catalog
 from diablo.data.formats import READERS
 from diablo.data.math_formats import READERS as MATH_READERS
 from diablo.data.prepare import BUILDERS, MODEL_BUILDERS
+from diablo.data.text import READERS as TEXT_READERS
 from diablo.experiments import WORKFLOW
 
 SHA = "0" * 64
@@ -50,7 +51,7 @@ def test_every_name_in_the_catalogue_is_registered():
         for source in dataset.sources
         if isinstance(source, GithubSource | HfFileSource)
     ]
-    assert {source.format for source in files} <= set(READERS) | set(MATH_READERS)
+    assert {source.format for source in files} <= {*READERS, *MATH_READERS, *TEXT_READERS}
 
 
 def test_stand_ins_are_named_and_the_paper_s_own_data_are_not():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -49,6 +50,25 @@ def lori_d_adapter(tiny):
     return tiny / "lori-d"
 
 
+@pytest.fixture(scope="session")
+def loftq_base(tiny):
+    """The tiny model's folder with LoftQ's adapter in it; its factors are random and small."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    shutil.copytree(tiny / "model", tiny / "loftq-base")
+    rank, modules = SETTINGS["rank"], SETTINGS["modules"]
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=modules, init_lora_weights=False)
+    torch.manual_seed(1)
+    model = get_peft_model(make_model(), config)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data.mul_(0.05)
+    folder = tiny / "loftq-base" / "loftq"
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    return tiny / "loftq-base"
+
+
 @pytest.fixture
 def make_run(tiny, tmp_path, request):
     """Builds a run's spec and folders; the keywords change settings."""
@@ -56,6 +76,8 @@ def make_run(tiny, tmp_path, request):
     def build(name="tiny", **changes):
         settings = {**SETTINGS, **METHOD_SETTINGS[changes.get("method", "lora")], **changes}
         settings |= {"model_path": str(tiny / "model"), "data_path": str(tiny / "data")}
+        if settings["method"] == "loftq":
+            settings["model_path"] = str(request.getfixturevalue("loftq_base"))
         if settings["method"] == "lori-s":
             settings["mask_adapter"] = str(request.getfixturevalue("lori_d_adapter"))
         folder = tmp_path / name

@@ -44,6 +44,8 @@ METHOD_SETTINGS = {
     "pissa": {"alpha": None},
     "milora": {"alpha": None},
     "lora-ga": {"alpha": None, "calibration": 8},
+    # The fixture gives it a base model with LoftQ's factors.
+    "loftq": {"lr": 0.05},
     "lori-d": {},
     # `mask_adapter`: the fixture trains a LoRI-D run for it.
     "lori-s": {"lr": 0.1},
