@@ -101,6 +101,7 @@ class Quantised:
             calibration_path=f"{rows.config.results}/{rows.scale.name}/data/{data}",
             samples=rows.scale.calibration.samples,
             length=rows.scale.calibration.length,
+            perplexity_tokens=rows.scale.calibration.perplexity_tokens,
             precision=used.precision or "fp32",
             **quantize.model_dump() | more,
         )

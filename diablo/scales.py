@@ -36,6 +36,7 @@ class Calibration(Strict):
 
     samples: int = Field(128, ge=1)
     length: int = Field(2048, ge=8, description="tokens a sample")
+    perplexity_tokens: int = Field(8192, ge=512, description="of the test text, before and after")
     iterations: int | None = Field(None, ge=1, description="MagR's steps; null: as the row says")
 
 

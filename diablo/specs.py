@@ -89,6 +89,8 @@ class QuantSpec(Strict):
     calibration_path: str | None = None
     samples: int = 128
     length: int = 2048
+    #: At most so many tokens of the test text give the perplexity.
+    perplexity_tokens: int = 8192
     seed: int = 0
     #: LoftQ: rank of the adapter, and how often quantising and decomposing alternate.
     rank: int | None = None

@@ -9,10 +9,8 @@ import torch
 
 from diablo.io import read_jsonl
 
-#: Perplexity is measured on windows of so many tokens, whatever the calibration's are ...
+#: Perplexity is measured on windows of so many tokens, whatever the calibration's are.
 PERPLEXITY_WINDOW = 512
-#: ... and on so many tokens of the text at most.
-PERPLEXITY_TOKENS = 8192
 
 
 def calibration_windows(
@@ -29,10 +27,10 @@ def calibration_windows(
     return windows_of(ids, length)
 
 
-def perplexity_windows(tokenizer: Any, data: str | Path) -> list[torch.Tensor]:
-    """The first tokens of `<data>/test.jsonl`, in windows of `PERPLEXITY_WINDOW`."""
+def perplexity_windows(tokenizer: Any, data: str | Path, tokens: int) -> list[torch.Tensor]:
+    """The first `tokens` tokens of `<data>/test.jsonl`, in windows of `PERPLEXITY_WINDOW`."""
     path = Path(data) / "test.jsonl"
-    ids = stream(tokenizer, read_texts(path), PERPLEXITY_TOKENS, path)
+    ids = stream(tokenizer, read_texts(path), tokens, path)
     return windows_of(ids, PERPLEXITY_WINDOW)
 
 

@@ -56,7 +56,7 @@ def quantize(spec: Any, folder: str | Path, threads: int | None = None) -> None:
     windows, measured = [], []
     if data:
         windows = calibration_windows(tokenizer, data, spec.samples, spec.length, spec.seed)
-        measured = perplexity_windows(tokenizer, data)
+        measured = perplexity_windows(tokenizer, data, spec.perplexity_tokens)
     model = load_float(spec)
     before = perplexity(model, measured, device) if measured else None
     quantised = quantise_layers(model, windows, spec, work, device)
