@@ -63,6 +63,7 @@ def test_it_works_outside_the_main_thread():
         assert pool.submit(Strict().correct, r"\frac{2}{4}", r"\frac{1}{2}").result() is True
 
 
+@pytest.mark.slow
 def test_a_judge_that_does_not_answer_is_replaced():
     judge = Judge(last=0)
     assert judge.ask("find", "The answer is: 3") is None
