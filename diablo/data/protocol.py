@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from diablo.data.decoding import Decoding
 from diablo.data.reading import Label, Pattern, Reading
 from diablo.data.reading import reading as declared_reading
 
@@ -32,39 +33,18 @@ WITHOUT = "-without-"
 
 
 @dataclasses.dataclass(frozen=True)
-class Decoding:
-    """How completions are made. `num_beams=1` is greedy decoding; sampling is not used here."""
+class Entry:
+    """One number that a suite's scores have: what is measured on which task's completions.
 
-    num_beams: int = 1
-    max_new_tokens: int = 32
-    stop: tuple[str, ...] = ()
-    #: Tasks whose completions have another length.
-    max_new_tokens_by_task: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    `metric` is `acc`, `f1`, `matthews`, `pass@K`, `refusal` or `rating`; `needs` is what has to be
+    configured for it ("judge"), and `unit` is "%" or "points".
+    """
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "stop", tuple(self.stop))
-        lengths = [self.max_new_tokens, *self.max_new_tokens_by_task.values()]
-        if self.num_beams < 1 or min(lengths) < 1:
-            raise ValueError(
-                f"num_beams={self.num_beams}, max_new_tokens={min(lengths)}: "
-                "both must be at least 1"
-            )
-
-    def of(self, task: str) -> Decoding:
-        """The decoding of one task, the same for all its prompts."""
-        length = self.max_new_tokens_by_task.get(task, self.max_new_tokens)
-        return Decoding(self.num_beams, length, self.stop)
-
-    def as_dict(self) -> dict[str, Any]:
-        """As specs and provenance files have it: lengths of single tasks only where there are any."""
-        found = {
-            "num_beams": self.num_beams,
-            "max_new_tokens": self.max_new_tokens,
-            "stop": list(self.stop),
-        }
-        if self.max_new_tokens_by_task:
-            found["max_new_tokens_by_task"] = dict(self.max_new_tokens_by_task)
-        return found
+    task: str
+    metric: str = "acc"
+    unit: str = "%"
+    lower_is_better: bool = False
+    needs: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +99,10 @@ class Protocol:
     strict: tuple[str, ...] = ()
     #: The known flaws that are in this variant; `without_flaw` takes one out.
     flaws: tuple[Flaw, ...] = ()
+    #: Who scores the completions: `lm-eval`, `code`, `refusal` or `chat` (`diablo.scoring`).
+    scorer: str = "lm-eval"
+    #: What is measured, where it is not (only) the accuracy of each task.
+    declared_entries: Mapping[str, Entry] = dataclasses.field(default_factory=dict)
 
     def without_flaw(self, name: str) -> Protocol:
         """This variant without one of its known flaws; ValueError if it has none of that name."""
@@ -133,9 +117,12 @@ class Protocol:
         return [] if self.pattern is not None else list(self.labels or self.extraction)
 
     @property
-    def entries(self) -> list[str]:
-        """Names of a score file's entries: the tasks, then those that are judged once more."""
-        return [*self.tasks, *map(strict_name, self.strict)]
+    def entries(self) -> dict[str, Entry]:
+        """A score file's entries by name: those declared, else the tasks and those judged once more."""
+        if self.declared_entries:
+            return dict(self.declared_entries)
+        found = {task: Entry(task, self.metric) for task in self.tasks}
+        return found | {strict_name(task): Entry(task, self.metric) for task in self.strict}
 
     def reading(self, task: str) -> Reading:
         """How a task's answer is read, and when it is right.
@@ -297,13 +284,29 @@ def load_protocol(suite: str, variant: str) -> Protocol:
         test_sizes=declared["test_sizes"],
         strict=tuple(declared.get("strict", ())),
         flaws=tuple(flaws),
+        scorer=declared.get("scorer", "lm-eval"),
+        declared_entries={
+            name: Entry(**entry) for name, entry in declared.get("entries", {}).items()
+        },
         **fields,
     )
 
 
 @functools.cache
 def _declared(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    """A suite's declaration; with `like`, another suite's, of which only `tasks` are kept."""
+    declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if "like" not in declared:
+        return declared
+    whole, tasks = _declared(path.with_name(f"{declared['like']}.yaml")), declared["tasks"]
+    kept = {
+        key: {task: whole[key][task] for task in tasks if task in whole[key]}
+        for key in ("labels", "test_sizes")
+        if key in whole
+    }
+    if "entries" in whole:
+        kept["entries"] = {n: e for n, e in whole["entries"].items() if e["task"] in tasks}
+    return {**whole, **kept, "suite": declared["suite"]}
 
 
 def _flaws(declared: Mapping[str, Any], variant: str) -> dict[str, Flaw]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from diablo.data.protocol import Decoding, unknown
+from diablo.data.decoding import Decoding
+from diablo.data.protocol import unknown
 from diablo.generation import transformers_engine, vllm_engine
 
 if TYPE_CHECKING:

@@ -177,7 +177,7 @@ def test_tasks_sizes_and_entries(suite, variant):
     assert set(protocol.tasks) == set(protocol.test_sizes)
     assert set(protocol.strict) <= set(protocol.tasks)
     assert "aqua_strict" not in protocol.entries
-    assert protocol.entries[: len(protocol.tasks)] == protocol.tasks
+    assert list(protocol.entries)[: len(protocol.tasks)] == protocol.tasks
     assert "gsm8k_strict" in protocol.entries
     assert (FOLDER / f"{suite}.yaml").is_file()
 

@@ -51,7 +51,7 @@ def test_scores_and_strict_entries(suite, tmp_path):
     case = store(tmp_path, asked, lambda prompt: said[prompt.id])
     scores = score(case.spec, asked, case.path, case.out)
     assert scores == read_json(case.out)
-    assert list(scores["tasks"]) == protocol.entries
+    assert list(scores["tasks"]) == list(protocol.entries)
     for task in protocol.tasks:
         mine = [n for n, (name, *_) in enumerate(cases) if name == task]
         entry = scores["tasks"][task]
