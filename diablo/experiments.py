@@ -12,10 +12,10 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from diablo.data.protocol import WITHOUT, unknown
-from diablo.validation import load_yaml
+from diablo.validation import Strict, load_yaml
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
 
@@ -38,12 +38,6 @@ MODULES = {
     "u": "up_proj",
     "d": "down_proj",
 }
-
-
-class Strict(BaseModel):
-    """A model that refuses unknown keys (the message names the nearest valid one)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Settings(Strict):
