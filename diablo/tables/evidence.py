@@ -41,8 +41,9 @@ def samples(row: Row) -> list[str]:
     found = []
     for part in row.parts:
         runs = [run for run in row.of_part(part) if isinstance(run, Run)]
-        text = ", ".join(filter(None, (temperature(runs), drawn(runs))))
-        if text:
+        count = drawn(runs)
+        many = f"{count} sample{'' if count == '1' else 's'} a prompt" if count else ""
+        if text := ", ".join(filter(None, (temperature(runs), many))):
             found.append(f"{part}: {text}" if len(row.parts) > 1 else text)
     return found
 
@@ -60,13 +61,12 @@ def temperature(runs: Sequence[Run]) -> str:
 
 
 def drawn(runs: Sequence[Run]) -> str:
-    """`20 samples a prompt`; empty where one completion is scored."""
+    """How many completions of a prompt are scored, `20` or `10 to 20`; empty where it is one."""
     counts = {n for run in runs for entry in run.entries.values() for n in entry.samples}
     if not counts:
         return ""
     low, high = min(counts), max(counts)
-    several = f" to {high}" if high > low else ""
-    return f"{low}{several} sample{'' if high == 1 else 's'} a prompt"
+    return f"{low} to {high}" if high > low else str(low)
 
 
 def malformed(table: Table) -> list[str]:
@@ -76,16 +76,17 @@ def malformed(table: Table) -> list[str]:
         rows = []
         for group, row in table.rows:
             lost = [
-                name
+                name + (f" of seed {run.seed}" if row.seeds > 1 else "")
                 for run in row.runs
                 if key in run.entries
                 for name in run.entries[key].malformed
             ]
             if lost and not row.plan["same_as"]:
-                rows.append(f"{table.row_name(group, row)}: {', '.join(sorted(lost))}")
+                rows.append(f"{table.row_name(group, row)}: {', '.join(lost)}")
         if rows:
+            label = table.columns[key]
             found.append(
-                f"{table.columns[key]}: verdicts that could not be read are left out ({'; '.join(rows)})"
+                f"{label}: verdicts that could not be read are left out ({'; '.join(rows)})"
             )
     return found
 

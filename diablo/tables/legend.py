@@ -111,11 +111,20 @@ def reading(table: Table) -> str:
         MARKS,
         LOWER if any(one.lower_is_better for one in shown) else "",
         STRICT if any(key.endswith("_strict") for key in table.plan["readings"]) else "",
+        _accuracies(table),
         *dict.fromkeys(metrics),
         loss(table) if "loss" in table.columns else "",
         COMPARED if any(group.compared for group in table.groups) else "",
     ]
     return " ".join(filter(None, sentences))
+
+
+def _accuracies(table: Table) -> str:
+    """Which columns are accuracies, where not all are."""
+    labels = [table.columns[one.key] for one in entries(table) if one.metric == "acc"]
+    if plain(table) or not labels:
+        return ""
+    return f"{', '.join(labels)}: accuracy, the share of examples that were answered right."
 
 
 def loss(table: Table) -> str:
