@@ -6,7 +6,7 @@ from pathlib import Path
 
 from diablo.io import read_json, sha256_file, write_text
 from diablo.provenance import Provenance
-from diablo.tables import gradient_formats, render, words
+from diablo.tables import gradient_formats, render
 from diablo.tables.collect import load_table
 from diablo.tables.curve import draw_curve
 from diablo.tables.figure import draw
@@ -59,7 +59,7 @@ def aggregate(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0) 
         stand_ins=table.plan["stand_ins"],
         rows=[
             {
-                "row": words.row_name(table, group, row),
+                "row": table.row_name(group, row),
                 "status": row.status,
                 "runs": [run.name for run in row.runs],
             }

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diablo.io import read_json
 from diablo.tables.comparison import Comparison, compare
+from diablo.tables.estimates import Measured, measure
+from diablo.tables.measures import Measure, columns_of, read_plan, table_measures
 from diablo.tables.ranking import UNRANKED, marks
-from diablo.tables.runs import Run, measure, read_run
+from diablo.tables.runs import Run, read_run
 from diablo.tables.statistics import RESAMPLES
-from diablo.tables.table import Cell, Group, Row, Table
+from diablo.tables.table import Cell, Choice, Group, Row, Table
 
 
 def load_table(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0) -> Table:
@@ -27,29 +28,24 @@ def load_table(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0)
         ValueError: if a score file or its provenance is missing or does not fit the plan; the
             message names the file.
     """
-    plan = read_json(plan_path)
-    tasks, readings = list(plan["columns"]), list(plan["readings"])
+    plan = read_plan(plan_path)
     groups = []
     for entry in plan["groups"]:
         rows = [_row(plan, row, number) for number, row in enumerate(entry["rows"], start=1)]
-        for row in rows:
-            row.measured = measure(row.runs, tasks, readings, resamples, seed) if row.runs else None
         title = entry.get("used_model_title", entry["used_model"])
         groups.append(Group(entry["label"], entry["model"], entry["used_model"], title, rows))
     runs = [run for group in groups for row in group.rows for run in row.runs]
-    columns = dict(plan["columns"])
-    if plan["average"]:
-        columns["avg"] = plan["average"]
-    columns |= plan["readings"]
-    if runs:
-        columns["loss"] = "answer loss"
+    measures = table_measures(plan, with_loss=any(run.losses for run in runs))
+    for row in (row for group in groups for row in group.rows if row.runs):
+        row.measured = measure(row.runs, measures, resamples, seed)
+    labels = {**plan["columns"], **plan["readings"], "avg": plan["average"], "loss": "answer loss"}
+    columns = {key: labels[key] for key in measures}
     for group in groups:
-        _fill(group.rows, columns)
-    _compare(groups, tasks, readings, resamples, seed)
+        _fill(group.rows, measures)
+    _compare(groups, measures, resamples, seed)
     inputs = [Path(plan_path), *(path for run in runs for path in run.files)]
-    return Table(
-        plan, columns, groups, _test_sizes(runs, tasks, readings), list(dict.fromkeys(inputs))
-    )
+    sizes = _test_sizes(runs, measures)
+    return Table(plan, columns, groups, sizes, list(dict.fromkeys(inputs)), measures)
 
 
 def _row(plan: Mapping[str, Any], entry: Mapping[str, Any], number: int) -> Row:
@@ -63,49 +59,71 @@ def _row(plan: Mapping[str, Any], entry: Mapping[str, Any], number: int) -> Row:
     counts = {run.provenance["trainable_parameters"] for run in runs}
     if len(counts) > 1:
         raise ValueError(
-            f"{plan['name']}: the seeds of row {entry['label']!r} trained different numbers of "
+            f"{plan['name']}: the runs of row {entry['label']!r} trained different numbers of "
             f"parameters: {sorted(counts)} ({', '.join(run.name for run in runs)})"
         )
-    return Row(entry, number, runs)
+    return Row(entry, number, runs, parts=tuple(part["name"] for part in plan["parts"]))
 
 
-def _test_sizes(
-    runs: Sequence[Run], tasks: Sequence[str], readings: Sequence[str]
-) -> dict[str, int]:
-    """Examples of each task before the cap; all runs must have been given the same test set."""
-    for run in runs[1:]:
-        for task in (*tasks, *readings):
-            if run.available[task] != runs[0].available[task]:
+def _test_sizes(runs: Sequence[Run], measures: Mapping[str, Measure]) -> dict[str, int]:
+    """Examples of each column before the cap; all runs must have been given the same test set."""
+    first: dict[str, Run] = {}
+    for run in runs:
+        for key, entry in run.entries.items():
+            known = first.setdefault(key, run)
+            if entry.available != known.entries[key].available:
                 raise ValueError(
-                    f"{run.scores}: task {task} had {run.available[task]} examples, in "
-                    f"{runs[0].scores} it had {runs[0].available[task]}; a table needs one test set"
+                    f"{run.scores}: task {key} had {entry.available} examples, in {known.scores} it "
+                    f"had {known.entries[key].available}; a table needs one test set"
                 )
-    sizes = dict(runs[0].available) if runs else {}
-    return sizes | dict.fromkeys(("avg", "loss"), sum(sizes.get(task, 0) for task in tasks))
+    sizes = {key: run.entries[key].available for key, run in first.items()}
+    columns = [one.key for one in columns_of(measures.values())]
+    if sizes and all(key in sizes for key in columns):
+        sizes["avg"] = sum(sizes[key] for key in columns)
+    tasks: dict[tuple[str, str], int] = {}
+    for key, run in first.items():
+        # Of several entries the first: a second turn has fewer questions.
+        tasks.setdefault((run.part, measures[key].task), sizes[key])
+    losses = {(run.part, task) for run in runs if run.losses for task in run.losses.examples}
+    if losses and losses <= tasks.keys():
+        sizes["loss"] = sum(tasks[each] for each in losses)
+    return sizes
 
 
-def _fill(rows: list[Row], columns: Mapping[str, str]) -> None:
+def _fill(rows: list[Row], measures: Mapping[str, Measure]) -> None:
     """The rows' cells, with marks for the best numbers of each column."""
     for row in rows:
         estimates = row.measured.estimates if row.measured else {}
-        row.cells = {
-            key: Cell(row.plan["reported"].get(key), estimates.get(key), 3 if key == "loss" else 1)
-            for key in columns
-        }
+        for key, one in measures.items():
+            cell = Cell(row.plan["reported"].get(key), estimates.get(key), one.digits)
+            cell.shows_stderr = one.k is not None
+            if row.runs and cell.estimate is None:
+                cell.missing = _missing(row, one)
+            row.cells[key] = cell
     ranked = {row.number: row for row in rows if row.plan["method"] not in UNRANKED}
-    for key in columns:
+    for key, one in measures.items():
         cells = {number: row.cells[key] for number, row in ranked.items()}
         reported = {k: cell.reported for k, cell in cells.items() if cell.reported is not None}
         here = {k: cell.estimate.value for k, cell in cells.items() if cell.estimate is not None}
-        for number, mark in marks(reported).items():
+        for number, mark in marks(reported, one.digits, one.lower_is_better).items():
             cells[number].reported_mark = mark
-        digits = 3 if key == "loss" else 1
-        for number, mark in marks(here, digits, lower_is_better=key == "loss").items():
+        for number, mark in marks(here, one.digits, one.lower_is_better).items():
             cells[number].mark = mark
 
 
+def _missing(row: Row, measure: Measure) -> str:
+    """Why a row that was run has no number in a column."""
+    if measure.missing:
+        return measure.missing
+    if measure.key in ("avg", "loss"):
+        return "not run in full"
+    if not row.of_part(measure.part):
+        return "not run"
+    return "no verdict could be read"
+
+
 def _compare(
-    groups: list[Group], tasks: Sequence[str], readings: Sequence[str], resamples: int, seed: int
+    groups: list[Group], measures: Mapping[str, Measure], resamples: int, seed: int
 ) -> None:
     """Compare the rows of each group with its best DiaBlo row, each pair of runs once."""
     known: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[str, Comparison]] = {}
@@ -114,16 +132,53 @@ def _compare(
         candidates = [row for row in group.rows if row.measured and row.plan["method"] == "diablo"]
         if not candidates:
             continue
-        best = max(candidates, key=lambda row: measured[row.run_names].estimates["avg"].value)
+        best, group.chosen_by = _reference(candidates, measures)
         group.reference = best
         reference = measured.pop(best.run_names)
         new = [name for name in measured if (best.run_names, name) not in known]
         group.comparisons = len(new)
-        rows = [measured[name] for name in new]
-        found = compare(rows, reference, tasks, readings, resamples, seed)
+        found = compare([measured[name] for name in new], reference, measures, resamples, seed)
         known |= {(best.run_names, name): one for name, one in zip(new, found, strict=True)}
         for row in group.rows:
             row.is_reference = row.run_names == best.run_names
             comparisons = known.get((best.run_names, row.run_names), {})
             for key, cell in row.cells.items():
                 cell.comparison = comparisons.get(key)
+
+
+def _reference(rows: Sequence[Row], measures: Mapping[str, Measure]) -> tuple[Row, Choice]:
+    """The best of these rows, and what it was chosen by: what most of them have, the average first."""
+    columns = columns_of(measures.values())
+    parts = {one.part: [each for each in columns if each.part == one.part] for one in columns}
+
+    def mean(found: Measured) -> float | None:
+        """The mean over the columns of each part that can have numbers, then over the parts."""
+        means = []
+        for part in parts.values():
+            there = [one for one in part if not one.missing]
+            if any(one.key not in found.estimates for one in there):
+                return None
+            # Ratings of 1 to 10 beside percentages: in percent of the best rating.
+            values = [
+                one.better * found.estimates[one.key].value * (10 if one.unit == "points" else 1)
+                for one in there
+            ]
+            means += [sum(values) / len(values)] if values else []
+        return sum(means) / len(means) if means else None
+
+    by_columns: Choice = "columns" if len(parts) == 1 else "parts"
+    choices: dict[Choice, dict[int, float]] = {"average": {}, by_columns: {}, "loss": {}}
+    for row in rows:
+        assert row.measured is not None
+        estimates = row.measured.estimates
+        if "avg" in estimates:
+            choices["average"][row.number] = measures["avg"].better * estimates["avg"].value
+        if (value := mean(row.measured)) is not None:
+            choices[by_columns][row.number] = value
+        if "loss" in estimates:
+            choices["loss"][row.number] = -estimates["loss"].value
+    for choice, scores in choices.items():
+        if scores:
+            best = max(scores, key=lambda number: scores[number])
+            return next(row for row in rows if row.number == best), choice
+    return rows[0], by_columns

@@ -1,23 +1,28 @@
 """Is a row better than the best DiaBlo row? Paired tests on the same examples, with Holm's correction.
 
-- One task: the exact sign test on each example's share of seeds that answered right. With one seed
-  each this is the exact McNemar test.
-- Average and answer loss: the paired bootstrap; both rows draw the same examples, within each task,
-  and an example counts with its mean over the seeds.
+- Outcomes that are right or wrong: the exact sign test on each example's share of seeds that answered
+  right. With one seed each this is the exact McNemar test.
+- Everything else: the paired bootstrap; both rows draw the same examples, within each task. Of pass@k
+  and ratings an example counts with its mean over the seeds; F1 and Matthews' correlation are computed
+  of each resample and seed; average and answer loss are means of the columns' and tasks' draws.
+
+Where the verdict on an example could not be read, the comparison leaves it out for both rows.
 
 A family of comparisons is one column of one group; each family is corrected on its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from diablo.tables.estimates import Measured, common_pairs, loss_tasks, matrix
 from diablo.tables.losses import check_tokens
-from diablo.tables.runs import Measured, Run, matrix
+from diablo.tables.measures import BINARY, OF_SETS, Measure, columns_of
+from diablo.tables.runs import Run
 from diablo.tables.statistics import (
     bootstrap_means,
     bootstrap_p,
@@ -37,7 +42,7 @@ Verdict = Literal["better", "worse", "no"]
 class Comparison:
     """A row's number minus the reference's, in the column's unit (points or nats per token).
 
-    `low` and `high` bound its 95 % bootstrap interval; a task has none. `p_holm` is corrected for
+    `low` and `high` bound its 95 % bootstrap interval; where the sign test is used there is none. `p_holm` is corrected for
     the `family` comparisons that were made in the same column. `direction` is 1 where the test
     speaks for the row, -1 where it speaks for the reference, 0 where it speaks for neither.
     """
@@ -70,27 +75,30 @@ class _Test:
 def compare(
     rows: Sequence[Measured],
     reference: Measured,
-    tasks: Sequence[str],
-    readings: Sequence[str],
+    measures: Mapping[str, Measure],
     resamples: int,
     seed: int,
 ) -> list[dict[str, Comparison]]:
     """Compare distinct rows with the reference; each column's comparisons are one family.
 
     Returns:
-        For each row its comparisons by column: the tasks, their second readings, `avg` and `loss`.
+        For each row its comparisons by column, where both rows have a number.
 
     Raises:
         ValueError: if a row was scored on other examples than the reference; names the file.
     """
-    found = [_tests(row, reference, tasks, readings, resamples, seed) for row in rows]
+    found = [_tests(row, reference, measures, resamples, seed) for row in rows]
     compared: list[dict[str, Comparison]] = [{} for _ in rows]
-    for column in (*tasks, *readings, "avg", "loss"):
-        tests = [each[column] for each in found]
-        corrected = holm([test.p for test in tests])
-        for row, test, p in zip(compared, tests, corrected, strict=True):
+    for column in measures:
+        family = [
+            (row, tests[column])
+            for row, tests in zip(compared, found, strict=True)
+            if column in tests
+        ]
+        corrected = holm([test.p for _, test in family])
+        for (row, test), p in zip(family, corrected, strict=True):
             row[column] = Comparison(
-                test.difference, test.low, test.high, test.p, p, len(rows), test.direction
+                test.difference, test.low, test.high, test.p, p, len(family), test.direction
             )
     return compared
 
@@ -98,33 +106,62 @@ def compare(
 def _tests(
     row: Measured,
     reference: Measured,
-    tasks: Sequence[str],
-    readings: Sequence[str],
+    measures: Mapping[str, Measure],
     resamples: int,
     seed: int,
 ) -> dict[str, _Test]:
-    streams = ["+".join(run.name for run in each.runs) for each in (reference, row)]
     found: dict[str, _Test] = {}
-    all_draws = []
-    for task in (*tasks, *readings):
-        _check_examples(row.runs[0], reference.runs[0], task)
-        ours, theirs = matrix(row.runs, task), matrix(reference.runs, task)
-        # Whole numbers, so that equal shares of seeds cancel exactly.
-        differences = ours.sum(axis=0) * len(theirs) - theirs.sum(axis=0) * len(ours)
-        points = 100.0 / (len(ours) * len(theirs))
+    draws: dict[str, np.ndarray] = {}
+    for key, one in measures.items():
+        if key in ("avg", "loss") or not {key} <= row.estimates.keys() & reference.estimates.keys():
+            continue
+        ours, theirs = row.of_part(one.part), reference.of_part(one.part)
+        _check_examples(ours[0], theirs[0], one)
+        streams = ["+".join(run.name for run in runs) for runs in (theirs, ours)]
+        rng = generator(seed, "paired", *streams, key)
+        if one.metric in OF_SETS:
+            statistic = ours[0].entries[key].statistic
+            assert statistic is not None
+            pairs = common_pairs([*ours, *theirs], key)
+            each = one.factor * statistic.draws(pairs, rng, resamples)
+            draws[key] = each[:, : len(ours)].mean(axis=1) - each[:, len(ours) :].mean(axis=1)
+            values = one.factor * np.array([statistic.of(list(run.values())) for run in pairs])
+            difference = float(values[: len(ours)].mean() - values[len(ours) :].mean())
+            found[key] = _bootstrap(difference, draws[key], one.better)
+            continue
+        differences = _differences(ours, theirs, key)
+        if not differences.size:
+            continue
+        points = one.factor / (len(ours) * len(theirs))
+        draws[key] = points * bootstrap_means(differences, rng, resamples)
         mean = float(differences.mean())
+        if one.metric not in BINARY:
+            found[key] = _bootstrap(points * mean, draws[key], one.better)
+            continue
         # Over several seeds more examples may speak for one row and the mean for the other.
         agree = np.sign(mean) == np.sign(np.sign(differences).sum())
-        direction = int(np.sign(mean)) if agree else 0
-        found[task] = _Test(points * mean, sign_test(differences), direction)
-        rng = generator(seed, "paired", *streams, task)
-        if task in tasks:
-            all_draws.append(points * bootstrap_means(differences, rng, resamples))
-    mean = float(np.mean([found[task].difference for task in tasks]))
-    found["avg"] = _bootstrap(mean, np.mean(all_draws, axis=0), 1)
-    loss = row.estimates["loss"].value - reference.estimates["loss"].value
-    found["loss"] = _bootstrap(loss, row.loss_draws - reference.loss_draws, -1)
+        direction = one.better * int(np.sign(mean)) if agree else 0
+        found[key] = _Test(points * mean, sign_test(differences), direction)
+    columns = [one.key for one in columns_of(measures.values())]
+    if "avg" in measures and all(key in draws for key in columns):
+        mean = float(np.mean([found[key].difference for key in columns]))
+        averaged = np.mean([draws[key] for key in columns], axis=0)
+        found["avg"] = _bootstrap(mean, averaged, measures["avg"].better)
+    if row.loss_draws is not None and reference.loss_draws is not None:
+        _check_losses(row, reference, measures)
+        loss = row.estimates["loss"].value - reference.estimates["loss"].value
+        found["loss"] = _bootstrap(loss, row.loss_draws - reference.loss_draws, -1)
     return found
+
+
+def _differences(ours: Sequence[Run], theirs: Sequence[Run], key: str) -> np.ndarray:
+    """By example the difference of the sums over seeds, each times the other's number of seeds.
+
+    Whole numbers where the outcomes are, so that equal shares of seeds cancel exactly.
+    """
+    one, other = matrix(ours, key), matrix(theirs, key)
+    differences = one.sum(axis=0) * len(other) - other.sum(axis=0) * len(one)
+    return differences[~np.isnan(differences)]
 
 
 def _bootstrap(difference: float, draws: np.ndarray, higher_is: int) -> _Test:
@@ -134,13 +171,24 @@ def _bootstrap(difference: float, draws: np.ndarray, higher_is: int) -> _Test:
     return _Test(difference, bootstrap_p(draws), higher_is * int(np.sign(difference)), low, high)
 
 
-def _check_examples(run: Run, reference: Run, task: str) -> None:
-    other = sorted(set(run.outcomes[task]) ^ set(reference.outcomes[task]))
-    if other:
+def _check_examples(run: Run, reference: Run, measure: Measure) -> None:
+    ours, theirs = run.entries[measure.key].ids, reference.entries[measure.key].ids
+    if ours != theirs:
         raise ValueError(
-            f"{run.scores}: task {task} was scored on other examples than in {reference.scores} "
-            f"({other[0]!r} is in one of the two only), so the two rows cannot be compared; score "
-            "both with the same data and cap"
+            f"{run.scores}: task {measure.key} was scored on other examples than in {reference.scores} "
+            f"({min(ours ^ theirs)!r} is in one of the two only), so the two rows cannot be compared; "
+            "score both with the same data and cap"
         )
-    if task in run.losses.examples:
-        check_tokens(run.losses, reference.losses, task)
+
+
+def _check_losses(row: Measured, reference: Measured, measures: Mapping[str, Measure]) -> None:
+    ours, theirs = (
+        dict(loss_tasks(each.runs, measures.values()) or ()) for each in (row, reference)
+    )
+    if ours.keys() != theirs.keys():
+        raise ValueError(
+            f"{row.runs[0].name} and {reference.runs[0].name}: the answer losses are of the tasks "
+            f"{', '.join(ours)} and {', '.join(theirs)}; run `diablo measure` again for both"
+        )
+    for task, losses in ours.items():
+        check_tokens(losses[0], theirs[task][0], task)

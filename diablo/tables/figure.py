@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.transforms import blended_transform_factory
+from matplotlib.transforms import Transform, blended_transform_factory
 
 from diablo.tables import legend, words
 from diablo.tables.frame import (
@@ -26,35 +26,59 @@ from diablo.tables.frame import (
     Frame,
     write_figure,
 )
+from diablo.tables.measures import columns_of
 from diablo.tables.ranking import UNRANKED
 from diablo.tables.render import interval, number, sign, spread, tidy
+from diablo.tables.scores import RATINGS
 from diablo.tables.table import Cell, Row, Table
 
-SHOWN = "in percent, bars computed here with 95 % intervals"
+SHOWN = "bars computed here with 95 % intervals"
 ROW_HEIGHT = 0.27  # inches
 GAP = 0.55  # inches between panels, for their titles
+SECOND_LINE = 0.2  # inches, of a title with a second line
+SMALL: dict[str, Any] = {"va": "center", "fontsize": 8}
+TICKS = 0.4  # inches, where panels above others have tick labels of their own
 
 
 def draw(table: Table, folder: Path) -> dict[str, str]:
     """Write a table's figures and their data into `folder`; return their captions by file name.
 
     `<name>` shows the averages, one panel per group (left out where the experiment has none), and
-    `<name>-tasks` each task, one panel per task; each as .png, .svg and .csv.
+    `<name>-tasks` each column, one panel per column; each as .png, .svg and .csv. Second readings
+    of the same metric are left to the table, and the answer loss to the averages where there are any.
     """
     name = table.plan["name"]
     captions = {}
-    shown = SHOWN + (", diamonds reported by the paper" if table.has_reported else "")
+    what = "accuracy " if legend.plain(table) else ""
+    shown = f"{legend.units(table)}, {SHOWN}"
+    shown += ", diamonds reported by the paper" if table.has_reported else ""
     with matplotlib.style.context(STYLE):
         if "avg" in table.columns:
-            captions[name] = words.caption(table, f"average accuracy {shown}")
+            captions[name] = words.caption(table, f"average {what}{shown}")
             # The losses are written beside the bars and belong to their data.
             _write(_averages(table), table, ["avg", "loss"], folder / name, captions[name])
-        tasks = list(table.plan["columns"])
-        captions[f"{name}-tasks"] = words.caption(table, f"accuracy on each task {shown}")
+        keys = drawn_columns(table)
+        each = "accuracy on each task" if what else "each column"
+        captions[f"{name}-tasks"] = words.caption(table, f"{each} {shown}")
         _write(
-            _tasks(table, tasks), table, tasks, folder / f"{name}-tasks", captions[f"{name}-tasks"]
+            _tasks(table, keys), table, keys, folder / f"{name}-tasks", captions[f"{name}-tasks"]
         )
     return captions
+
+
+def drawn_columns(table: Table) -> list[str]:
+    """The columns that have a panel: what each measures first on its prompts, and the answer loss
+    where no average stands for all."""
+    shown = {(one.part, one.task, one.metric) for one in columns_of(table.measures.values())}
+    return [
+        key
+        for key, one in table.measures.items()
+        if (key == "loss" and "avg" not in table.columns)
+        or (
+            key not in ("avg", "loss")
+            and not (one.reading and (one.part, one.task, one.metric) in shown)
+        )
+    ]
 
 
 def _write(figure: Figure, table: Table, keys: Sequence[str], stem: Path, caption: str) -> None:
@@ -80,12 +104,12 @@ def _averages(table: Table) -> Figure:
         },
     )[:, 0]
     for ax, group in zip(axes, table.groups, strict=True):
-        _panel(ax, [(row.name, row) for row in group.rows], "avg")
+        _panel(ax, table, [(row.name, row) for row in group.rows], "avg")
         for y, row in enumerate(group.rows):
             _note(ax, y, row)
         paper = "paper: " if group.has_reported else ""
         ax.set_title(f"{paper}{group.label}  |  {table.here_label(group)}")
-    axes[-1].set_xlabel(f"{table.columns['avg']}, %")
+    axes[-1].set_xlabel(f"{table.columns['avg']}, {table.measures['avg'].unit}")
     longest = max(len(row.name) for _, row in table.rows)
     entries = _legend(table, [row for _, row in table.rows], "paper's model")
     frame.finish(figure, entries, left=_label_width(longest), right=3.2)
@@ -95,36 +119,54 @@ def _averages(table: Table) -> Figure:
 def _tasks(table: Table, keys: Sequence[str]) -> Figure:
     """One panel per task with every distinct run; rows that were not run are left to the table."""
     shown = [
-        (words.row_name(table, group, row), row)
+        (table.row_name(group, row), row)
         for group, row in table.rows
         if row.runs and not row.plan["same_as"]
     ]
     labels = {group.label for group, row in table.rows if any(row is one for _, one in shown)}
     if len(labels) == 1:
         shown = [(row.name, row) for _, row in shown]
-    columns = min(4, len(keys))
+    plain = legend.plain(table)
+    # What a column is does not fit into narrow panels beside its name.
+    columns = min(4 if plain else 3, len(keys))
     lines = -(-len(keys) // columns)
     height = max(len(shown), 2) * ROW_HEIGHT
+    one_scale = len({_scale(table, key) for key in keys}) == 1
+    gap = GAP + (0 if plain else SECOND_LINE) + (0 if one_scale else TICKS)
     frame = _frame(table)
-    figure = frame.canvas(lines * height + GAP * (lines - 1))
+    figure = frame.canvas(lines * height + gap * (lines - 1))
     grid = figure.subplots(
         lines,
         columns,
-        sharex=True,
+        sharex=one_scale,
         sharey=True,
         squeeze=False,
-        gridspec_kw={"hspace": GAP / height, "wspace": 0.14},
+        gridspec_kw={"hspace": gap / height, "wspace": 0.14},
     )
     for ax in grid.flat[len(keys) :]:
         ax.set_visible(False)
     for ax, key in zip(grid.flat, keys, strict=False):
-        _panel(ax, shown, key)
+        _panel(ax, table, shown, key)
         for y, (_, row) in enumerate(shown):
             _beside(ax, y, sign(row.cells[key]))
-        n = table.examples(key)
-        ax.set_title(table.columns[key] + (f" (n = {n})" if n else ""))
-    for ax in grid[-1]:
-        ax.set_xlabel("%")
+            if missing := row.cells[key].missing:
+                ax.text(0.02, y, missing, transform=_level(ax), fontstyle="italic", **SMALL)
+        if plain:
+            n = table.examples(key)
+            ax.set_title(table.columns[key] + (f" (n = {n})" if n and key != "loss" else ""))
+        else:
+            ax.set_title(table.columns[key], pad=16)
+            ax.text(
+                0,
+                1.03,
+                "; ".join(legend.head(table, key)),
+                transform=ax.transAxes,
+                fontsize=8,
+                color=SOFT,
+            )
+    for index, (ax, key) in enumerate(zip(grid.flat, keys, strict=False)):
+        if not one_scale or index >= len(keys) - columns:
+            ax.set_xlabel(table.measures[key].unit)
     longest = max((len(name) for name, _ in shown), default=0)
     entries = _legend(table, [row for _, row in shown], ", ".join(sorted(labels)))
     frame.finish(figure, entries, left=_label_width(longest), right=0.25)
@@ -136,49 +178,64 @@ def _label_width(characters: int) -> float:
     return 0.3 + 0.075 * characters
 
 
-def _panel(ax: Axes, rows: Sequence[tuple[str, Row]], key: str) -> None:
+def _scale(table: Table, key: str) -> tuple[float, float]:
+    """The ends of a column's axis: those of its unit, further down where a correlation is negative."""
+    found = [cell.estimate for _, row in table.rows if (cell := row.cells[key]).estimate]
+    if table.measures[key].unit == "points":
+        return RATINGS
+    if table.measures[key].unit == "%":
+        return min([0.0, *(one.low for one in found)]), 100.0
+    return 0.0, 1.05 * max((one.high for one in found), default=1.0)
+
+
+def _panel(ax: Axes, table: Table, rows: Sequence[tuple[str, Row]], key: str) -> None:
     """Bars and marks of one column, first row on top."""
+    scale = _scale(table, key)
     for y, (_, row) in enumerate(rows):
         cell = row.cells[key]
         if cell.estimate is not None:
-            _bar(ax, y, row, cell)
+            _bar(ax, y, row, cell, start=max(0.0, scale[0]))
         if cell.reported is not None:
             ax.plot(cell.reported, y, clip_on=False, zorder=4, **DIAMOND)
     ax.set_yticks(range(len(rows)), [name for name, _ in rows])
     ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.set_xlim(0, 100)
+    ax.set_xlim(*scale)
 
 
-def _bar(ax: Axes, y: int, row: Row, cell: Cell) -> None:
+def _bar(ax: Axes, y: int, row: Row, cell: Cell, start: float) -> None:
+    """One bar with its interval; ratings start at 1, everything else at 0."""
     assert cell.estimate is not None
     method, value = row.plan["method"], cell.estimate.value
     colour = DIABLO if method == "diablo" else END if method in UNRANKED else BASELINE
     again = bool(row.plan["same_as"])
     ax.barh(
         y,
-        value,
+        value - start,
+        left=start,
         height=0.66,
         color="white" if again else colour,
         edgecolor=colour if again and method not in UNRANKED else SOFT,
         hatch="////" if again else None,
         linewidth=0.8,
     )
-    reach = [[value - cell.estimate.low], [cell.estimate.high - value]]
+    # The interval of a statistic of a set need not hold its value.
+    reach = [[max(0.0, value - cell.estimate.low)], [max(0.0, cell.estimate.high - value)]]
     ax.errorbar(value, y, xerr=reach, fmt="none", ecolor=EDGE, capsize=2.5, lw=1.2, zorder=3)
 
 
 def _note(ax: Axes, y: int, row: Row) -> None:
     """`52.7 [48.6, 56.8], loss 1.234` or why the row has no number, beside the axes."""
-    cell = row.cells["avg"]
+    cell, loss = row.cells["avg"], row.cells.get("loss")
     found = cell.estimate
     if found is None:
-        text, style = textwrap.shorten(row.status, 50, placeholder=" ..."), "italic"
+        why = cell.missing or row.status
+        text, style = textwrap.shorten(why, 50, placeholder=" ..."), "italic"
     else:
-        loss = row.cells["loss"]
-        assert loss.estimate is not None
         parts = [
-            f"{number(found.value)}{spread(cell)} {sign(cell)} {interval(cell)}",
-            f"loss {number(loss.estimate.value, loss.digits)} {sign(loss)}",
+            f"{number(found.value, cell.digits)}{spread(cell)} {sign(cell)} {interval(cell)}",
+            f"loss {number(loss.estimate.value, loss.digits)} {sign(loss)}"
+            if loss and loss.estimate
+            else "",
             f"{row.setting_here} here" if row.setting_here else "",
         ]
         text = ", ".join(" ".join(part.split()) for part in parts if part)
@@ -188,8 +245,12 @@ def _note(ax: Axes, y: int, row: Row) -> None:
 
 def _beside(ax: Axes, y: int, text: str, **style: Any) -> None:
     """Small text at the right of the axes, level with a bar."""
-    transform = blended_transform_factory(ax.transAxes, ax.transData)
-    ax.text(1.015, y, text, transform=transform, va="center", fontsize=8, **style)
+    ax.text(1.015, y, text, transform=_level(ax), **{**SMALL, **style})
+
+
+def _level(ax: Axes) -> Transform:
+    """Across in parts of the axes, down in bars."""
+    return blended_transform_factory(ax.transAxes, ax.transData)
 
 
 def _frame(table: Table) -> Frame:

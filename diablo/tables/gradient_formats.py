@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from diablo.tables import words
+from diablo.tables import settings, words
 from diablo.tables.gradients import GradientRow, Variance, VarianceCell, gradient_rows
 from diablo.tables.latex import latex_escape
 from diablo.tables.render import markdown_escape, number, templates
@@ -82,7 +82,7 @@ def remark(cell: VarianceCell) -> str:
 def details(table: Table) -> list[tuple[str, ...]]:
     """The numbers of every seed and epoch, as printed, under :data:`DETAIL_HEADS`."""
     return [
-        (words.row_name(table, group, row), table.columns[key], str(run.seed), *_detail(one))
+        (table.row_name(group, row), table.columns[key], str(run.seed), *_detail(one))
         for group, row in gradient_rows(table)
         for key, cell in row.cells.items()
         for run, one in zip(row.runs, cell.seeds, strict=True)
@@ -154,7 +154,7 @@ def _record(table: Table, group: Group, row: GradientRow, key: str) -> dict[str,
         "status": row.status,
         "runs": " ".join(row.run_names),
         "device": "; ".join(row.devices),
-        "limits": words.limits(plan["limits"]),
+        "limits": settings.limits(plan["limits"]),
     }
 
 

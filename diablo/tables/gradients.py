@@ -24,7 +24,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from diablo.io import read_json, read_jsonl
+from diablo.io import read_jsonl
+from diablo.tables.measures import read_plan
 from diablo.tables.runs import Training, read_training
 from diablo.tables.statistics import spread
 from diablo.tables.table import Group, Row, Table
@@ -147,7 +148,7 @@ def load_gradients(plan_path: str | Path) -> Table:
         ValueError: if a log or its adapter's provenance is missing or does not fit the plan; the
             message names the file.
     """
-    plan = read_json(plan_path)
+    plan = read_plan(plan_path)
     epochs = {key: epoch_of(key, plan["name"]) for key in plan["columns"]}
     groups = []
     for entry in plan["groups"]:

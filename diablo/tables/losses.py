@@ -8,7 +8,7 @@ on the examples that were scored.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,30 +29,42 @@ class Losses:
 
 
 def read_losses(
-    path: Path, wanted: Mapping[str, Any], outcomes: Mapping[str, Mapping[str, int]]
+    path: Path,
+    wanted: Mapping[str, Any],
+    shown: Mapping[str, tuple[set[str], bool]],
+    scored: Collection[str] = (),
 ) -> Losses:
-    """Read a loss file.
+    """Read a loss file: the losses of the tasks that the table shows, and of those that nothing scores.
+
+    (Chat has instructions that are there for their answer loss alone.)
 
     Args:
         path: `losses/<suite>.json`.
         wanted: the run, suite and variant that it must be of.
-        outcomes: the run's outcomes by task and example id; the losses must be of the same ones.
+        shown: by task the ids of the examples that were scored, and whether all of them have a gold
+            answer; the losses must be of the same ones. A task of which none was scored may be left
+            out of the file.
+        scored: tasks of the run's score file; those that the table does not show are left out.
 
     Raises:
-        ValueError: if the file is missing, has no provenance, belongs to another run or protocol,
+        ValueError: if the file has no provenance, belongs to another run or protocol,
             lacks a task, or says a number that its own examples do not give; it names the file.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such loss file; run `diablo measure` for {wanted['run']}")
     content = read_json(path)
     if not content.get("provenance"):
         raise ValueError(f"{path}: has no provenance; run `diablo measure` again")
     check_same(path, content, wanted)
-    return Losses(path, {task: _examples(path, content, task, outcomes[task]) for task in outcomes})
+    alone = {task: (set[str](), True) for task in content["tasks"] if task not in {*shown, *scored}}
+    found = {
+        task: _examples(path, content, task, ids, complete)
+        for task, (ids, complete) in {**shown, **alone}.items()
+        if ids or task in content["tasks"]
+    }
+    return Losses(path, found)
 
 
 def _examples(
-    path: Path, content: Mapping[str, Any], task: str, scored: Mapping[str, int]
+    path: Path, content: Mapping[str, Any], task: str, scored: set[str], complete: bool
 ) -> dict[str, tuple[float, int]]:
     entry = task_of(path, content, task)
     examples = {str(one["id"]): (one["nll"], one["tokens"]) for one in entry["examples"]}
@@ -61,10 +73,11 @@ def _examples(
             f"{path}: task {task} has n = {entry['n']}, {len(entry['examples'])} examples and "
             f"{len(examples)} distinct ids; all three must be equal"
         )
-    if other := sorted(set(examples) ^ set(scored)):
+    other = set(examples) ^ scored if complete else set(examples) - scored
+    if scored and other:
         raise ValueError(
             f"{path}: task {task} was measured on other examples than those that were scored "
-            f"({other[0]!r} is in one of the two only); run `diablo measure` again"
+            f"({min(other)!r} is in one of the two only); run `diablo measure` again"
         )
     for name, (nll, count) in examples.items():
         if not (math.isfinite(nll) and nll >= 0 and isinstance(count, int) and count > 0):
@@ -84,13 +97,16 @@ def _examples(
 
 
 def loss_draws(
-    seeds: Sequence[Losses], tasks: Sequence[str], resamples: int, seed: int
+    tasks: Sequence[tuple[str, Sequence[Losses]]], resamples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Answer loss of a row: the unweighted mean over tasks of nats per token of the gold answers.
 
     The bootstrap resamples the examples of each task, summed loss and tokens together, and the loss
     of an example is its mean over the seeds. Every row draws the same examples: the difference of
     two rows' draws is their paired bootstrap.
+
+    Args:
+        tasks: each task with the losses of its seeds, as many for every task.
 
     Returns:
         (the loss of each seed, shape (seeds,); the bootstrap's draws, shape (resamples,)).
@@ -99,7 +115,7 @@ def loss_draws(
         ValueError: if an answer has other tokens under another seed; names the file.
     """
     by_seed, draws = [], []
-    for task in tasks:
+    for task, seeds in tasks:
         ids = sorted(seeds[0].examples[task])
         tokens = np.array([seeds[0].examples[task][one][1] for one in ids], dtype=np.float64)
         for one in seeds[1:]:
@@ -112,11 +128,17 @@ def loss_draws(
 
 
 def check_tokens(losses: Losses, other: Losses, task: str) -> None:
-    """ValueError unless the examples of a task have the same numbers of tokens in both files."""
-    for name, (_, tokens) in losses.examples[task].items():
-        if tokens != other.examples[task][name][1]:
+    """ValueError unless a task has the same examples with the same numbers of tokens in both files."""
+    ours, theirs = losses.examples[task], other.examples[task]
+    if unlike := set(ours) ^ set(theirs):
+        raise ValueError(
+            f"{losses.path}: task {task} was measured on other examples than in {other.path} "
+            f"({min(unlike)!r} is in one of the two only)"
+        )
+    for name, (_, tokens) in ours.items():
+        if tokens != theirs[name][1]:
             raise ValueError(
                 f"{losses.path}: {task} {name!r} has {tokens} tokens, in {other.path} it has "
-                f"{other.examples[task][name][1]}; one model has one tokenizer: run "
+                f"{theirs[name][1]}; one model has one tokenizer: run "
                 "`diablo measure` again for both"
             )

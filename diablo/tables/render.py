@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from diablo.tables import legend, words
+from diablo.tables import evidence, legend, settings, words
 from diablo.tables.latex import latex_escape
 from diablo.tables.table import Cell, Group, Row, Table
 
@@ -27,17 +27,25 @@ def tidy(table: Table) -> pd.DataFrame:
         _record(table, group, row, key) for group, row in table.rows for key in table.columns
     ]
     frame = pd.DataFrame.from_records(records)
-    whole = ["row", "seeds", "n", "available", "comparisons", "params_counted", "params_trained"]
+    whole = [
+        *("row", "seeds", "n", "available", "malformed"),
+        *("comparisons", "params_counted", "params_trained"),
+    ]
     return frame.astype(dict.fromkeys(whole, "Int64"))
 
 
 def _record(table: Table, group: Group, row: Row, key: str) -> dict[str, Any]:
-    plan, cell = table.plan, row.cells[key]
+    plan, cell, measure = table.plan, row.cells[key], table.measures[key]
     found, versus, reference = cell.estimate, cell.comparison, group.reference
+    parts = [
+        part for part in plan["parts"] if measure.part == part["name"] or key in ("avg", "loss")
+    ]
+    runs = [run for part in parts for run in row.of_part(part["name"])]
+    entries = [run.entries[key] for run in runs if key in run.entries]
     return {
         "table": plan["name"],
         "scale": plan["scale"],
-        "protocol": plan["variant"],
+        "protocol": _of_parts(parts, lambda part: part["variant"]),
         "group": group.label,
         "paper_model": group.model,
         "used_model": group.used_model,
@@ -53,16 +61,25 @@ def _record(table: Table, group: Group, row: Row, key: str) -> dict[str, Any]:
         "source": row.plan["source"] or "",
         "column": key,
         "column_label": table.columns[key],
-        "unit": "nats per token" if key == "loss" else "%",
+        "part": measure.part,
+        "metric": measure.metric,
+        "unit": measure.unit,
+        "lower_is_better": measure.lower_is_better,
         "reported": cell.reported,
         "reported_mark": cell.reported_mark or "",
         "reproduced": found and _rounded(found.value),
         "low": found and _rounded(found.low),
         "high": found and _rounded(found.high),
+        "stderr": found and _rounded(found.stderr),
         "seed_sd": found and _rounded(found.seed_sd),
         "seeds": found and found.seeds,
         "n": found and found.n,
-        "available": found and table.test_sizes[key],
+        "available": found and table.test_sizes.get(key),
+        "malformed": sum(len(entry.malformed) for entry in entries) if entries else None,
+        "temperature": evidence.temperature(runs).removeprefix("temperature ") if entries else "",
+        "samples": " ".join(
+            str(n) for n in sorted({n for entry in entries for n in entry.samples})
+        ),
         "difference": _rounded(cell.difference),
         "reproduced_mark": cell.mark or "",
         "reference": reference.name if reference and row.runs else "",
@@ -81,12 +98,22 @@ def _record(table: Table, group: Group, row: Row, key: str) -> dict[str, Any]:
         "params_trained_percent": _rounded(row.trained_percent),
         "learning_rate": " ".join(f"{rate:g}" for rate in row.learning_rates),
         "learning_rate_from": words.learning_rate_source(row),
-        "status": row.status,
-        "runs": " ".join(run.name for run in row.runs),
+        "status": cell.missing or row.status,
+        "runs": " ".join(run.name for run in runs),
         "device": "; ".join(row.devices),
-        "limits": words.limits(plan["limits"]),
-        "decoding": words.decoding(plan["decoding"]),
+        "limits": _of_parts(parts, lambda part: settings.limits(part["limits"])),
+        "decoding": _of_parts(parts, lambda part: settings.decoding(part["decoding"])),
     }
+
+
+def _of_parts(
+    parts: Sequence[Mapping[str, Any]], text_of: Callable[[Mapping[str, Any]], str]
+) -> str:
+    """What holds for these parts: once where it is the same for all, else `code: ...; safety: ...`."""
+    texts = {part["name"]: text_of(part) for part in parts}
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return "; ".join(f"{name}: {text}" for name, text in texts.items())
 
 
 def _rounded(value: float | None) -> float | None:
@@ -127,11 +154,14 @@ def spread(cell: Cell) -> str:
 
 
 def interval(cell: Cell) -> str:
-    """`[38.1, 44.5]`, over the examples."""
+    """`[38.1, 44.5]`, over the examples; with the standard error, `, s.e. 1.6`, where it is printed."""
     found = cell.estimate
     if found is None:
         return ""
-    return f"[{number(found.low, cell.digits)}, {number(found.high, cell.digits)}]"
+    text = f"[{number(found.low, cell.digits)}, {number(found.high, cell.digits)}]"
+    if cell.shows_stderr and found.stderr is not None:
+        text += f", s.e. {number(found.stderr, cell.digits)}"
+    return text
 
 
 def versus(cell: Cell) -> str:
@@ -175,7 +205,7 @@ def templates(autoescape: bool = False, **filters: Callable[..., str]) -> jinja2
     )
     shared = {"num": number, "signed": signed, "spread": spread, "interval": interval}
     environment.filters |= {**shared, "versus": versus, "sign": sign, **filters}
-    environment.globals |= {"words": words, "legend": legend}
+    environment.globals |= {"words": words, "legend": legend, "evidence": evidence}
     return environment
 
 

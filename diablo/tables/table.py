@@ -6,18 +6,24 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from diablo.tables.comparison import Comparison
+from diablo.tables.estimates import Estimate, Measured
+from diablo.tables.measures import Measure
 from diablo.tables.ranking import Mark
-from diablo.tables.runs import Estimate, Measured, Run
+from diablo.tables.runs import Run
+
+#: What the reference of a group's comparisons was chosen by.
+Choice = Literal["average", "columns", "parts", "loss"]
 
 
 @dataclass
 class Cell:
-    """One row's number in one column, in percent (differences in points), losses in nats per token.
+    """One row's number in one column, in the column's unit (differences of percentages in points).
 
-    `digits` is how many decimals are printed.
+    `digits` is how many decimals are printed, `shows_stderr` whether the standard error is printed too;
+    `missing` says why a row that was run has no number here.
     """
 
     reported: float | None
@@ -26,6 +32,8 @@ class Cell:
     reported_mark: Mark | None = None
     mark: Mark | None = None
     comparison: Comparison | None = None
+    missing: str | None = None
+    shows_stderr: bool = False
 
     @property
     def difference(self) -> float | None:
@@ -39,7 +47,8 @@ class Cell:
 class Row:
     """One row of the paper's table and what was computed for it; `plan` is its entry in the plan.
 
-    `is_reference`: the other rows of its group are compared with these runs.
+    `parts` are the names of the experiment's parts; `is_reference`: the other rows of the group are
+    compared with these runs.
     """
 
     plan: Mapping[str, Any]
@@ -48,6 +57,16 @@ class Row:
     measured: Measured | None = None
     cells: dict[str, Cell] = field(default_factory=dict)
     is_reference: bool = False
+    parts: tuple[str, ...] = ("",)
+
+    def of_part(self, part: str) -> list[Run]:
+        """The runs of one part, a seed each."""
+        return [run for run in self.runs if run.part == part]
+
+    @property
+    def seeds(self) -> int:
+        """How many times the row was trained."""
+        return max((len(self.of_part(part)) for part in self.parts), default=0)
 
     @property
     def run_names(self) -> tuple[str, ...]:
@@ -95,9 +114,11 @@ class Row:
 
     @property
     def status(self) -> str:
-        """`run`, `same run as ...` or `not run: ...`."""
+        """`run`, `same run as ...`, `not run: ...` or which parts have no run."""
         if not self.runs:
             return f"not run: {self.plan['reason']}"
+        if lost := [part for part in self.parts if not self.of_part(part)]:
+            return f"run in part: not {', '.join(lost)}"
         same = self.plan["same_as"]
         return f"same run as {same}" if same else "run"
 
@@ -118,8 +139,8 @@ class Row:
 class Group:
     """Rows that share one of the paper's models.
 
-    `reference` is the DiaBlo row with the highest average, if one was run, and `comparisons` the
-    number of rows that were compared with it in each column.
+    `reference` is the best DiaBlo row by `chosen_by`, if one was run, and `comparisons` the number of
+    rows that were compared with it in each column.
     """
 
     label: str
@@ -128,6 +149,7 @@ class Group:
     used_title: str
     rows: list[Row]
     reference: Row | None = None
+    chosen_by: Choice = "average"
     comparisons: int = 0
 
     @property
@@ -150,9 +172,11 @@ class Group:
 class Table:
     """A whole table.
 
-    `plan` is the resolved experiment. `columns` holds the tasks, `avg` (where the experiment has an
-    average) and `loss` (where anything was run). `test_sizes` is the number of examples of each
-    task before the cap, for `avg` and `loss` of all of them.
+    `plan` is the resolved experiment. `columns` has the labels of the columns, of `avg` (where the
+    experiment has an average), of the readings and of `loss` (where answer losses were measured), and
+    `measures` what each of them is (empty for other kinds of tables). `test_sizes` is the number of
+    examples of each column before the cap, for `avg` and `loss` of all of them; what was not scored has
+    none.
     """
 
     plan: Mapping[str, Any]
@@ -160,6 +184,7 @@ class Table:
     groups: list[Group]
     test_sizes: dict[str, int]
     inputs: list[Path]
+    measures: dict[str, Measure] = field(default_factory=dict)
 
     @property
     def has_reported(self) -> bool:
@@ -178,6 +203,10 @@ class Table:
         if not numbered:
             return str(self.plan["title"])
         return f"{numbered[1].capitalize()} {numbered[2]}: {self.plan['title']}"
+
+    def row_name(self, group: Group, row: Row) -> str:
+        """A row's name, with its group where the table has several."""
+        return f"{group.label} / {row.name}" if len(self.groups) > 1 else row.name
 
     def paper_label(self, group: Group) -> str:
         """Head of the reported numbers."""
@@ -199,7 +228,8 @@ class Table:
         if not counts:
             return ""
         several = "" if len(counts) == 1 else f" to {counts[-1]}"
-        return f"{counts[0]}{several} of {self.test_sizes[column]}"
+        size = self.test_sizes.get(column)
+        return f"{counts[0]}{several}" + ("" if size is None else f" of {size}")
 
 
 def _setting(num_blocks: int | None, rank: int | None) -> str:

@@ -6,10 +6,11 @@ Every format and every caption takes them from here, so that none can forget a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from diablo.tables import legend
+from diablo.tables import evidence, legend
+from diablo.tables.settings import decoding, limits
 from diablo.tables.table import Group, Row, Table
 
 
@@ -27,52 +28,49 @@ def banner(table: Table) -> str | None:
 
 
 def facts(table: Table) -> dict[str, str]:
-    """Facts that hold for the whole table, by heading; texts are in the plan's own words."""
+    """Facts that hold for the whole table, by heading; texts are in the plan's own words.
+
+    What differs between the parts of the experiment is said of each, `Limits (code)`.
+    """
     plan = table.plan
     describe = plan.get("scale_describe")
     scored = plan["kind"] == "accuracy"
-    limited = plan["limits"] if scored else {**plan["limits"], "test_per_task": None}
-    found = {
-        "Scale": f"{plan['scale']}: {describe}" if describe else str(plan["scale"]),
-        "Protocol": f"{plan['variant']}: {plan['protocol']}" if "protocol" in plan else "",
-        "Decoding": decoding(plan["decoding"]) if scored else "",
-        "Limits": limits(limited),
-        "Trained on": devices(table),
-        "Notes": " ".join(plan["notes"]) if scored else "",
-    }
+    found = {"Scale": f"{plan['scale']}: {describe}" if describe else str(plan["scale"])}
+    found |= _by_part(plan, "Protocol", _protocol)
+    if scored:
+        found |= _by_part(plan, "Decoding", lambda part: decoding(part["decoding"]))
+    found |= _by_part(plan, "Limits", lambda part: limits(part["limits"], scored))
+    if scored:
+        found |= evidence.facts(table)
+    found["Trained on"] = devices(table)
+    if scored:
+        found |= _by_part(plan, "Notes", lambda part: " ".join(part["notes"]))
     return {key: text for key, text in found.items() if text}
+
+
+def _by_part(
+    plan: Mapping[str, Any], heading: str, text_of: Callable[[Mapping[str, Any]], str]
+) -> dict[str, str]:
+    """What is said of every part: once where all parts say the same, else with the parts' names."""
+    names: dict[str, list[str]] = {}
+    for part in plan["parts"]:
+        names.setdefault(text_of(part), []).append(part["name"])
+    if len(names) == 1:
+        return {heading: next(iter(names))}
+    return {f"{heading} ({', '.join(parts)})": text for text, parts in names.items()}
+
+
+def _protocol(part: Mapping[str, Any]) -> str:
+    return f"{part['variant']}: {part['protocol']}" if "protocol" in part else ""
 
 
 def foot(table: Table) -> list[str]:
     """What stands under every figure: the stand-ins, always, and how the numbers were made."""
-    known = facts(table)
-    made = " ".join(f"{key}: {known[key]}." for key in ("Decoding", "Limits") if key in known)
+    shown = ("Decoding", "Limits", "Judge")
+    made = " ".join(
+        f"{key}: {text}." for key, text in facts(table).items() if key.startswith(shown)
+    )
     return [text for text in (banner(table), made) if text]
-
-
-def decoding(value: Any) -> str:
-    """Decoding in words; the plan gives a text or the resolved settings."""
-    if isinstance(value, str):
-        return value
-    beams = value["num_beams"]
-    lengths = value.get("max_new_tokens_by_task", {}).items()
-    others = "".join(f" ({task}: {length})" for task, length in lengths)
-    how = "greedy" if beams == 1 else f"beam search, {beams} beams"
-    stop = ", ".join(repr(text) for text in value["stop"])
-    most = f"at most {value['max_new_tokens']} new tokens{others}"
-    return f"{how}, {most}" + (stop and f", stop at {stop}")
-
-
-def limits(value: Mapping[str, Any]) -> str:
-    """The caps in words, or that there are none; `device` says what machine they are meant for."""
-    words = {
-        "train": "{} training examples in total",
-        "test_per_task": "{} test examples per task",
-        "steps": "{} optimiser steps",
-    }
-    given = [text.format(value[key]) for key, text in words.items() if value.get(key) is not None]
-    device = f" (as set for {value['device']})" if value.get("device") else ""
-    return (", ".join(given) or "none") + device
 
 
 def devices(table: Table) -> str:
@@ -80,15 +78,10 @@ def devices(table: Table) -> str:
     found: dict[str, list[str]] = {}
     for group, row in table.rows:
         for device in row.devices:
-            found.setdefault(device, []).append(row_name(table, group, row))
+            found.setdefault(device, []).append(table.row_name(group, row))
     if len(found) < 2:
         return "".join(found)
     return "; ".join(f"{device}: {', '.join(rows)}" for device, rows in sorted(found.items()))
-
-
-def row_name(table: Table, group: Group, row: Row) -> str:
-    """A row's name, with its group where the table has several."""
-    return f"{group.label} / {row.name}" if len(table.groups) > 1 else row.name
 
 
 def row_notes(table: Table) -> list[tuple[str, list[str]]]:
@@ -96,46 +89,73 @@ def row_notes(table: Table) -> list[tuple[str, list[str]]]:
     found: dict[str, list[str]] = {}
     for group, row in table.rows:
         for note in row.plan["notes"]:
-            found.setdefault(note, []).append(row_name(table, group, row))
+            found.setdefault(note, []).append(table.row_name(group, row))
     return list(found.items())
 
 
 def choices(table: Table) -> list[tuple[str, list[str]]]:
     """(settings that the paper leaves open, names of the rows that needed them)."""
     found: dict[str, list[str]] = {}
-    if table.plan.get("unstated"):
-        found[", ".join(table.plan["unstated"])] = ["all rows (protocol)"]
+    of_parts = _by_part(table.plan, "protocol", lambda part: ", ".join(part.get("unstated", ())))
+    for whose, settings in of_parts.items():
+        if settings:
+            found[settings] = [f"all rows ({whose})"]
     for group, row in table.rows:
         if row.plan["unstated"]:
             key = ", ".join(row.plan["unstated"])
-            found.setdefault(key, []).append(row_name(table, group, row))
+            found.setdefault(key, []).append(table.row_name(group, row))
     return list(found.items())
 
 
 def test_sizes(table: Table) -> list[str]:
     """Tasks that were not scored on as many examples as the paper's test set has, in words."""
+    sizes = {
+        (part["name"], task): size
+        for part in table.plan["parts"]
+        for task, size in part["test_sizes_paper"].items()
+    }
     found = []
-    ran = [(group, row) for group, row in table.rows if row.runs]
-    for task, size in table.plan["test_sizes_paper"].items():
+    for (part, task), size in sizes.items():
+        keys = [key for key, one in table.measures.items() if (one.part, one.task) == (part, task)]
+        if not keys:
+            continue
+        ran = [(group, row) for group, row in table.rows if row.of_part(part)]
         rows: dict[int, list[str]] = {}
-        for group, row in ran if task in table.columns else ():
-            n = len(row.runs[0].outcomes[task])
-            rows.setdefault(n, []).append(row_name(table, group, row))
+        for group, row in ran:
+            entries = row.of_part(part)[0].entries
+            if scored := [key for key in keys if key in entries]:
+                n = len(entries[scored[0]].ids)
+                rows.setdefault(n, []).append(table.row_name(group, row))
         for n, names in rows.items():
             if n != size:
                 whose = "" if len(names) == len(ran) else f" ({', '.join(names)})"
-                label = table.columns[task]
+                # Several columns of one task, such as pass@1 and pass@5, have one test set.
+                columns = [key for key in keys if not table.measures[key].reading]
+                label = table.columns[columns[0]] if len(columns) == 1 else task
                 found.append(f"{label}: n = {n}, the paper's test set has {size}{whose}")
     return found
 
 
+def remarks(table: Table) -> list[str]:
+    """What a reader must know of the examples behind the numbers, in words."""
+    return [*test_sizes(table), *evidence.malformed(table)]
+
+
 def learning_rate(row: Row) -> str:
-    """`lr 2e-3 (the paper's value)`; empty for a row without training."""
-    if not row.learning_rates:
+    """`lr 2e-3 (the paper's value)`, of each part where they differ; empty without training."""
+    found: dict[tuple[float, ...], list[str]] = {}
+    for part in row.parts:
+        used = {run.learning_rate for run in row.of_part(part)}
+        if rates := tuple(sorted(rate for rate in used if rate is not None)):
+            found.setdefault(rates, []).append(part)
+    if not found:
         return ""
-    rates = ", ".join(map(scientific, row.learning_rates))
-    by_seed = " by seed" if len(row.learning_rates) > 1 else ""
-    return f"lr {rates}{by_seed} ({learning_rate_source(row)})"
+    texts = []
+    for rates, parts in found.items():
+        by_seed = " by seed" if len(rates) > 1 else ""
+        whose = f"{', '.join(parts)}: " if len(found) > 1 else ""
+        texts.append(f"{whose}{', '.join(map(scientific, rates))}{by_seed}")
+    return f"lr {'; '.join(texts)} ({learning_rate_source(row)})"
 
 
 def learning_rate_source(row: Row) -> str:
@@ -146,13 +166,16 @@ def learning_rate_source(row: Row) -> str:
     if source != "tuned":
         values = {"paper": "the paper's value", "scale": "the scale's value", "given": "as given"}
         return values[source]
-    tunings = [run.provenance["tuning"] for run in row.runs]
-    texts = [
-        f"tuned on {tuning['held_out']} held-out training examples: "
-        + ", ".join(scientific(trial["lr"]) for trial in tuning["trials"])
-        for tuning in tunings
-    ]
-    return "; ".join(dict.fromkeys(texts))
+    found: dict[str, list[str]] = {}
+    for run in row.runs:
+        tuning = run.provenance["tuning"]
+        tried = ", ".join(scientific(trial["lr"]) for trial in tuning["trials"])
+        text = f"tuned on {tuning['held_out']} held-out training examples: {tried}"
+        found.setdefault(text, []).append(run.part)
+    if len(row.parts) == 1:
+        return "; ".join(found)
+    whose = {text: ", ".join(dict.fromkeys(parts)) for text, parts in found.items()}
+    return "; ".join(f"{whose[text]}: {text}" if len(found) > 1 else text for text in found)
 
 
 def learning_rates(table: Table, group: Group | None = None) -> list[tuple[str, list[str]]]:
@@ -160,7 +183,7 @@ def learning_rates(table: Table, group: Group | None = None) -> list[tuple[str, 
     found: dict[str, list[str]] = {}
     for one, row in table.rows:
         if (group is None or one is group) and (text := learning_rate(row)):
-            name = row_name(table, one, row) if group is None else row.name
+            name = table.row_name(one, row) if group is None else row.name
             found.setdefault(text, []).append(name)
     return list(found.items())
 
@@ -168,7 +191,11 @@ def learning_rates(table: Table, group: Group | None = None) -> list[tuple[str, 
 def notes(table: Table, group: Group) -> list[str]:
     """Notes under one group's numbers: learning rates and test sets of another size, in words."""
     rates = [f"{text}: {', '.join(rows)}" for text, rows in learning_rates(table, group)]
-    listed = [("Learning rates", rates), ("Test examples", test_sizes(table))]
+    listed = [
+        ("Learning rates", rates),
+        ("Test examples", test_sizes(table)),
+        ("Verdicts", evidence.malformed(table)),
+    ]
     return [f"{what}: {'; '.join(texts)}." for what, texts in listed if texts]
 
 
@@ -182,7 +209,8 @@ def here_remarks(row: Row) -> list[str]:
     """What stands beside the reproduced numbers of a row."""
     remarks = [
         row.status if row.status != "run" else "",
-        f"{len(row.runs)} seeds" if len(row.runs) > 1 else "",
+        f"{row.seeds} seeds" if row.seeds > 1 else "",
+        *evidence.samples(row),
         "reference of the comparisons" if row.is_reference else "",
     ]
     return [remark for remark in remarks if remark]
@@ -207,7 +235,7 @@ def caption(table: Table, what: str) -> str:
     sentences = [
         f"{table.heading}{where and f' ({where})'}: {what}.",
         banner(table) or "",
-        legend.INTERVALS,
+        legend.intervals(table),
         f"{not_run} of {len(table.rows)} rows were not run." if not_run else "",
     ]
     return " ".join(text for text in sentences if text)

@@ -12,24 +12,26 @@ from hypothesis import strategies as st
 
 from diablo.io import read_json, write_json
 from diablo.tables import load_table
+from diablo.tables.estimates import measure
 from diablo.tables.losses import Losses
-from diablo.tables.runs import Run, measure
+from diablo.tables.measures import Measure
+from diablo.tables.runs import Run
+from diablo.tables.scores import Entry
 
 
 def run_of(outcomes: dict[str, dict[str, int]], name: str = "r") -> Run:
     """A run with these outcomes and a loss of one nat for every answer."""
     losses = {task: dict.fromkeys(ids, (2.0, 2)) for task, ids in outcomes.items()}
-    sizes = {task: len(ids) for task, ids in outcomes.items()}
     path = Path(f"{name}.json")
     return Run(
         name=name,
+        part="",
         seed=0,
         learning_rate=1e-4,
         provenance={},
         files=(path,),
         scores=path,
-        outcomes=outcomes,
-        available=sizes,
+        entries={task: Entry(len(ids), values=ids) for task, ids in outcomes.items()},
         losses=Losses(path, losses),
     )
 
@@ -45,7 +47,9 @@ def test_average_is_the_unweighted_mean_of_tasks(tasks: list[list[int]]) -> None
         name: {str(i): one for i, one in enumerate(task)}
         for name, task in zip(names, tasks, strict=True)
     }
-    found = measure([run_of(outcomes)], names, [], 500, 0).estimates
+    measures = {name: Measure(name, "", name, "acc", "%") for name in names}
+    measures["avg"] = Measure("avg", "", "", "mean", "%")
+    found = measure([run_of(outcomes)], measures, 500, 0).estimates
     for name, task in zip(names, tasks, strict=True):
         assert found[name].value == pytest.approx(100 * np.mean(task))
     assert found["avg"].value == pytest.approx(np.mean([100 * np.mean(task) for task in tasks]))

@@ -28,8 +28,8 @@ def losses_of(*tasks: list[tuple[float, int]], name: str = "l") -> Losses:
 @given(st.lists(answers, min_size=1, max_size=3))
 @settings(max_examples=40, deadline=None)
 def test_the_loss_is_the_mean_over_tasks_of_nats_per_token(tasks: list) -> None:
-    names = [f"t{i}" for i in range(len(tasks))]
-    by_seed, draws = loss_draws([losses_of(*tasks)], names, 300, 0)
+    losses = [losses_of(*tasks)]
+    by_seed, draws = loss_draws([(f"t{i}", losses) for i in range(len(tasks))], 300, 0)
     ratios = [sum(n for n, _ in task) / sum(t for _, t in task) for task in tasks]
     assert by_seed == pytest.approx([np.mean(ratios)])
     each = [n / t for task in tasks for n, t in task]
@@ -38,7 +38,7 @@ def test_the_loss_is_the_mean_over_tasks_of_nats_per_token(tasks: list) -> None:
 
 def test_seeds_are_averaged_example_by_example() -> None:
     seeds = [losses_of([(1.0, 2), (6.0, 2)]), losses_of([(3.0, 2), (2.0, 2)], name="m")]
-    by_seed, draws = loss_draws(seeds, ["t0"], 400, 0)
+    by_seed, draws = loss_draws([("t0", seeds)], 400, 0)
     assert by_seed == pytest.approx([7 / 4, 5 / 4])
     # The means are 2 and 4 nats over two tokens: only 1, 1.5 and 2 can be drawn.
     assert set(np.round(draws, 9)) == {1.0, 1.5, 2.0}
@@ -47,7 +47,7 @@ def test_seeds_are_averaged_example_by_example() -> None:
 def test_seeds_with_other_tokens_are_refused() -> None:
     seeds = [losses_of([(1.0, 2)]), losses_of([(1.0, 3)], name="m")]
     with pytest.raises(ValueError, match=r"m\.json: t0 '0' has 3 tokens, in l\.json it has 2"):
-        loss_draws(seeds, ["t0"], 10, 0)
+        loss_draws([("t0", seeds)], 10, 0)
 
 
 def test_ratios_agree_with_resampling_one_by_one() -> None:
