@@ -18,9 +18,10 @@ from diablo.data.catalog import Catalog, Dataset, LocalSource, Model
 from diablo.data.local import check_file, check_tasks, model_shapes
 from diablo.data.protocol import FOLDER as PROTOCOLS
 from diablo.data.protocol import format_fields, unknown
-from diablo.experiments import WORKFLOW, Experiment, ScaleName, Strict
+from diablo.experiments import WORKFLOW, Experiment, ScaleName
 from diablo.io import sha256_file
 from diablo.scales import Scale, SuiteUse
+from diablo.settings import Strict
 from diablo.validation import load_yaml
 
 DESCRIBE = "a user's own experiment, run as its YAML says; the scale changes nothing"

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from diablo.data.catalog import Model
-from diablo.experiments import Group, Quantize, Row, Settings
+from diablo.experiments import Group, Row
 from diablo.realise import Sizes, linear_modules
 from diablo.rows import Rows
+from diablo.settings import Quantize, Settings
 from diablo.specs import QuantSpec
 
 if TYPE_CHECKING:

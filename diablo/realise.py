@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diablo.experiments import MODULES, Row, Settings
+from diablo.experiments import Row
 from diablo.scales import Scale
+from diablo.settings import MODULES, Settings
 from diablo.shapes import Shapes, diablo_parameters, lora_parameters, matched_blocks, matched_rank
 
 TOO_WIDE = "wider than the layer at this scale"

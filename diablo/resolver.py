@@ -6,17 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from diablo.data.protocol import Protocol, strict_name, unknown
-from diablo.experiments import (
-    Group,
-    Row,
-    Settings,
-)
+from diablo.experiments import Group, Row
 from diablo.methods import METHODS
 from diablo.own import OwnExperiment
 from diablo.quantized import Quantised, excluded
 from diablo.realise import linear_modules
 from diablo.rows import Rows, is_trained
 from diablo.runs import Runs
+from diablo.settings import Settings
 from diablo.shapes import Shapes
 from diablo.specs import SuiteSpec
 

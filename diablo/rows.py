@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from diablo.data.catalog import Catalog
 from diablo.data.protocol import OWN, Protocol, load_protocol, own_protocol, unknown
-from diablo.experiments import Config, Device, Experiment, Group, Limits, Row, Settings, Tune
+from diablo.experiments import Config, Device, Experiment, Group, Limits, Row, Tune
 from diablo.methods import METHODS
 from diablo.own import OwnExperiment
 from diablo.realise import Sizes, realise
 from diablo.scales import Scale
+from diablo.settings import Settings
 from diablo.shapes import Shapes
 
 if TYPE_CHECKING:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from diablo.experiments import Group, Row, Settings
+from diablo.experiments import Group, Row
 from diablo.methods import METHODS
 from diablo.own import OwnExperiment
 from diablo.quantized import Quantised
 from diablo.realise import Sizes, linear_modules
 from diablo.rows import Rows, is_trained
+from diablo.settings import Settings
 from diablo.specs import RunSpec
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import Field
 
 from diablo.data.protocol import unknown
-from diablo.experiments import WORKFLOW, Device, Limits, ScaleName, Settings, Strict
+from diablo.experiments import WORKFLOW, Device, Limits, ScaleName
+from diablo.settings import Settings, Strict
 from diablo.validation import load_yaml
 
 

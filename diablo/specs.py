@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from diablo.experiments import Precision, Quantizer, Storage, Strict
 from diablo.io import sha256_json
+from diablo.settings import Precision, Quantizer, Storage, Strict
 
 
 class RunSpec(Strict):

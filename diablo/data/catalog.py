@@ -14,8 +14,9 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from diablo.data.protocol import unknown
-from diablo.experiments import WORKFLOW, Strict
+from diablo.experiments import WORKFLOW
 from diablo.io import sha256_json
+from diablo.settings import Strict
 from diablo.validation import validate
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from diablo.experiments import WORKFLOW, Config, Experiment, Settings, load_experiment
+from diablo.experiments import WORKFLOW, Config, Experiment, load_experiment
 from diablo.scales import Scale, load_scale
 from diablo.schemas import SCHEMAS
+from diablo.settings import Settings
 from diablo.validation import validate
 
 
