@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from diablo.data.protocol import unknown
+from diablo.validation import Strict
 
 Precision = Literal["fp32", "fp16", "bf16", "bf16-pure"]
 Quantizer = Literal["rtn", "gptq", "magr", "nf4", "loftq"]
@@ -25,12 +26,6 @@ MODULES = {
     "u": "up_proj",
     "d": "down_proj",
 }
-
-
-class Strict(BaseModel):
-    """A model that refuses unknown keys (the message names the nearest valid one)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Settings(Strict):

@@ -7,11 +7,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
 
 from diablo.data.protocol import unknown
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """A model that refuses unknown keys (the message names the nearest valid one)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def hidden(message: str) -> PydanticCustomError:
+    """The error of a validator whose value may be a secret: `validate` does not show the value."""
+    # The message is a template to pydantic: braces of its own would be fields.
+    return PydanticCustomError("hidden", "{message}", {"message": message})
 
 
 def validate(model: type[Model], value: Any, where: str) -> Model:
@@ -39,6 +52,8 @@ def _explain(model: type[BaseModel], problem: Any, where: str) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not path:
         return f"{where}: {message}"
+    if problem["type"] == "hidden":
+        return f"{where}: {path}: {message}"
     return f"{where}: {path} = {problem['input']!r}: {message}"
 
 
