@@ -27,16 +27,23 @@ MODULES = {
     "d": "down_proj",
 }
 
+#: Instead of letters: every linear layer but embeddings and head, of either kind of model.
+ALL_LINEAR = "all"
+
+#: Two ways to say one thing: of several layers of settings, the closest that has either decides.
+WARMUP = ("warmup_steps", "warmup_ratio")
+
 
 class Settings(Strict):
     """Hyper-parameters of a fine-tuning run; None means: not said here, look further up."""
 
-    modules: str | None = Field(None, description="letters of the paper, such as qkvud")
+    modules: str | None = Field(None, description="letters of the paper, such as qkvud, or all")
     optimizer: Literal["adamw"] | None = None
     lr: float | None = Field(None, gt=0)
     weight_decay: float | None = Field(None, ge=0)
     schedule: Literal["linear", "cosine", "constant"] | None = None
     warmup_steps: int | None = Field(None, ge=0)
+    warmup_ratio: float | None = Field(None, gt=0, lt=1, description="of the run's own steps")
     epochs: float | None = Field(None, gt=0)
     steps: int | None = Field(None, ge=1, description="stop after this many optimiser steps")
     batch_size: int | None = Field(None, ge=1, description="examples per optimiser step")
@@ -55,20 +62,28 @@ class Settings(Strict):
 
     @model_validator(mode="after")
     def _known_letters(self) -> Settings:
-        for letter in self.modules or "":
+        for letter in "" if self.modules == ALL_LINEAR else self.modules or "":
             if letter not in MODULES:
-                raise ValueError(
-                    unknown("module letter", letter, MODULES, f"modules={self.modules}")
-                )
+                valid = [*MODULES, f"{ALL_LINEAR} (alone)"]
+                raise ValueError(unknown("module letter", letter, valid, f"modules={self.modules}"))
+        return self
+
+    @model_validator(mode="after")
+    def _one_warmup(self) -> Settings:
+        if self.warmup_steps is not None and self.warmup_ratio is not None:
+            raise ValueError(
+                f"warmup_steps = {self.warmup_steps} and warmup_ratio = {self.warmup_ratio}: give one of the two"
+            )
         return self
 
     def over(self, *below: Settings) -> Settings:
         """These settings where given, else those of `below`, first one first."""
         merged: dict[str, Any] = {}
         for layer in (self, *below):
+            decided = WARMUP if any(key in merged for key in WARMUP) else ()
             for key in Settings.model_fields:
                 value = getattr(layer, key)
-                if value is not None:
+                if value is not None and key not in decided:
                     merged.setdefault(key, value)
         return Settings(**merged)
 
