@@ -37,7 +37,8 @@ class Entry:
     """One number that a suite's scores have: what is measured on which task's completions.
 
     `metric` is `acc`, `f1`, `matthews`, `pass@K`, `refusal` or `rating`; `needs` is what has to be
-    configured for it ("judge"), and `unit` is "%" or "points".
+    configured for it ("judge"), `unit` is "%" or "points", and `turn` says which answer of a
+    conversation it is about.
     """
 
     task: str
@@ -45,6 +46,13 @@ class Entry:
     unit: str = "%"
     lower_is_better: bool = False
     needs: str | None = None
+    turn: int = 1
+
+    @property
+    def of_samples(self) -> int | None:
+        """K of the metric `pass@K`, which needs as many completions of each prompt; None for others."""
+        name, _, k = self.metric.partition("@")
+        return int(k) if name == "pass" else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,7 +307,7 @@ def _declared(path: Path) -> dict[str, Any]:
     if "like" not in declared:
         return declared
     whole, tasks = _declared(path.with_name(f"{declared['like']}.yaml")), declared["tasks"]
-    kept = {
+    kept: dict[str, Any] = {
         key: {task: whole[key][task] for task in tasks if task in whole[key]}
         for key in ("labels", "test_sizes")
         if key in whole
