@@ -128,6 +128,7 @@ def _spec(options: argparse.Namespace, lr: float, seed: int) -> Any:
         max_grad_norm=1.0,
         schedule="linear",
         warmup_steps=options.steps // 20,
+        warmup_ratio=None,
         gradient_checkpointing=False,
         seed=seed,
     )

@@ -104,6 +104,7 @@ def _spec(batch: int, micro_batch: int, steps: int, longest: int) -> Any:
         max_grad_norm=1.0,
         schedule="constant",
         warmup_steps=0,
+        warmup_ratio=None,
         gradient_checkpointing=False,
         seed=0,
     )

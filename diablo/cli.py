@@ -84,9 +84,20 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--batch-size", type=int)
     sub.add_argument("--threads", type=int)
 
-    sub = verb("score", score, "score a run's stored generations with lm-eval")
+    sub = verb("score", score, "score a run's stored generations")
     sub.add_argument("spec", type=Path)
     sub.add_argument("--suite", type=Path, required=True, help="suite JSON")
+    sub.add_argument(
+        "--unsafe-execution",
+        action="store_true",
+        help="run model-written code even where this system has no sandbox",
+    )
+    sub.add_argument(
+        "--workers", type=int, help="candidates that run at a time (default: all cores)"
+    )
+    sub.add_argument("--judge", metavar="JSON", help="the judge, with the keys of config.yaml's")
+    sub.add_argument("--phrases", type=Path, help="your own list of refusal phrases (YAML)")
+    sub.add_argument("--cache", help="folder for downloads; the judge's replies are kept there too")
 
     sub = verb("measure", measure, "measure a run's loss on the gold answers of unseen examples")
     sub.add_argument("spec", type=Path)
@@ -246,11 +257,13 @@ def quantize(options: argparse.Namespace) -> None:
 
 def generate(options: argparse.Namespace) -> None:
     from diablo.data.sources import locked
-    from diablo.generation import generate as run
+    from diablo.generation import generate as one_turn
+    from diablo.generation.turns import generate_turns
 
     spec, suite = read_spec(options.spec), read_suite(options.suite)
     folder = options.spec.parent
     work = work_folder(folder, f"generate-{suite.suite}")
+    run = generate_turns if suite.second_turn else one_turn
     with locked(work):
         run(
             spec,
@@ -265,12 +278,26 @@ def generate(options: argparse.Namespace) -> None:
 
 
 def score(options: argparse.Namespace) -> None:
+    from diablo.data.sources import locked
+    from diablo.judging import JudgeConfig
     from diablo.scoring import score as run
+    from diablo.scoring.options import ScoreOptions
+    from diablo.validation import validate
 
     spec, suite = read_spec(options.spec), read_suite(options.suite)
     folder = options.spec.parent
+    judge = options.judge and validate(JudgeConfig, json.loads(options.judge), "--judge")
+    given = ScoreOptions(
+        unsafe_execution=options.unsafe_execution,
+        workers=options.workers,
+        judge=judge,
+        phrases=options.phrases,
+        cache=options.cache and Path(options.cache),
+    )
     generations = folder / "generations" / f"{suite.suite}.jsonl"
-    run(spec, suite, generations, folder / "scores" / f"{suite.suite}.json")
+    work = work_folder(folder, f"score-{suite.suite}")
+    with locked(work):
+        run(spec, suite, generations, folder / "scores" / f"{suite.suite}.json", work, given)
 
 
 def measure(options: argparse.Namespace) -> None:

@@ -8,114 +8,27 @@ here imports torch: the workflow reads these models while it plans.
 
 from __future__ import annotations
 
+import re
 import typing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from diablo.data.protocol import WITHOUT, unknown
+from diablo.judging import JudgeConfig
+from diablo.settings import Quantize, Settings
 from diablo.validation import Strict, load_yaml
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
 
 ScaleName = Literal["demo", "mini", "paper"]
 Variant = Literal["paper", "released", "peer"]
-Precision = Literal["fp32", "fp16", "bf16", "bf16-pure"]
 Device = Literal["cpu", "gpu"]
 Kind = Literal["accuracy", "gradient-variance"]
-Quantizer = Literal["rtn", "gptq", "magr", "nf4", "loftq"]
-Storage = Literal["fake", "packed"]
 GradientGroup = Literal["lora_A", "lora_B", "diablo_blocks"]
 
-#: The paper's letters for a Llama's linear layers.
-MODULES = {
-    "q": "q_proj",
-    "k": "k_proj",
-    "v": "v_proj",
-    "o": "o_proj",
-    "g": "gate_proj",
-    "u": "up_proj",
-    "d": "down_proj",
-}
-
-
-class Settings(Strict):
-    """Hyper-parameters of a fine-tuning run; None means: not said here, look further up."""
-
-    modules: str | None = Field(None, description="letters of the paper, such as qkvud")
-    optimizer: Literal["adamw"] | None = None
-    lr: float | None = Field(None, gt=0)
-    weight_decay: float | None = Field(None, ge=0)
-    schedule: Literal["linear", "cosine", "constant"] | None = None
-    warmup_steps: int | None = Field(None, ge=0)
-    epochs: float | None = Field(None, gt=0)
-    steps: int | None = Field(None, ge=1, description="stop after this many optimiser steps")
-    batch_size: int | None = Field(None, ge=1, description="examples per optimiser step")
-    micro_batch_size: int | None = Field(None, ge=1, description="examples per forward pass")
-    max_length: int | None = Field(None, ge=8, description="tokens")
-    max_grad_norm: float | None = Field(None, gt=0)
-    precision: Precision | None = None
-    dropout: float | None = Field(None, ge=0, lt=1)
-    gradient_checkpointing: bool | None = None
-    calibration: int | None = Field(
-        None,
-        ge=1,
-        description="training examples whose gradient a method looks at before it starts",
-    )
-    block_size: int | None = Field(None, ge=1, description="edge of SMT's square blocks")
-
-    @model_validator(mode="after")
-    def _known_letters(self) -> Settings:
-        for letter in self.modules or "":
-            if letter not in MODULES:
-                raise ValueError(
-                    unknown("module letter", letter, MODULES, f"modules={self.modules}")
-                )
-        return self
-
-    def over(self, *below: Settings) -> Settings:
-        """These settings where given, else those of `below`, first one first."""
-        merged: dict[str, Any] = {}
-        for layer in (self, *below):
-            for key in Settings.model_fields:
-                value = getattr(layer, key)
-                if value is not None:
-                    merged.setdefault(key, value)
-        return Settings(**merged)
-
-
-class Quantize(Strict):
-    """How the base model of a row is quantised (`diablo.quantization`)."""
-
-    quantizer: Quantizer
-    bits: int = Field(ge=2, le=8)
-    group_size: int | None = Field(None, ge=2, description="inputs a scale; null: one an output")
-    symmetric: bool = False
-    act_order: bool = Field(
-        True, description="columns with large inputs first, as GPTQ's README has it"
-    )
-    true_sequential: bool = True
-    damp: float = Field(0.01, ge=0)
-    alpha: float | None = Field(None, ge=0, description="MagR's penalty")
-    iterations: int = Field(200, ge=1, description="MagR's steps")
-    shrink: float = Field(1.0, gt=0, le=1, description="factor on the range of the grid")
-    form: Storage = Field("fake", description="exact grid values in floating point, or packed bits")
-
-    @model_validator(mode="after")
-    def _nf4_is_fixed(self) -> Quantize:
-        if self.quantizer == "nf4" and (self.bits, self.group_size) != (4, 64):
-            raise ValueError(
-                f"nf4 has 4 bits and groups of 64, not {self.bits} bits and groups of {self.group_size}"
-            )
-        return self
-
-    @property
-    def label(self) -> str:
-        """`gptq4g64`, `rtn2` (one scale an output), `nf4`; with `-packed` where that is asked for."""
-        group = f"g{self.group_size}" if self.group_size else ""
-        name = "nf4" if self.quantizer == "nf4" else f"{self.quantizer}{self.bits}{group}"
-        return name + ("-packed" if self.form == "packed" else "")
+_PART = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class Row(Settings):
@@ -136,6 +49,7 @@ class Row(Settings):
     reported: dict[str, float | None] = {}
     unstated: list[str] = []
     notes: list[str] = []
+    parts: dict[str, Settings] = Field({}, description="settings of single parts, by their names")
 
     @property
     def slug(self) -> str:
@@ -157,7 +71,18 @@ class Group(Strict):
     model: str
     label: str
     defaults: Settings = Settings()
+    parts: dict[str, Settings] = Field({}, description="defaults of single parts, by their names")
     rows: list[Row]
+
+
+class Part(Strict):
+    """A training set with the suite that scores it: every row of the table is trained once for each."""
+
+    train: str = Field(description="the paper's training set (a name in the catalogue)")
+    suite: str
+    columns: dict[str, str] = Field(min_length=1)
+    readings: dict[str, str] = {}
+    defaults: Settings = Settings()
 
 
 class Curve(Strict):
@@ -185,19 +110,23 @@ class Tune(Strict):
 
 
 class Experiment(Strict):
-    """One table or figure of the paper, or one of a user's own (`diablo.own`)."""
+    """One table or figure of the paper, or one of a user's own (`diablo.own`).
+
+    It has either one training set, suite and columns, or several `parts` that each have theirs.
+    """
 
     name: str
     title: str
     section: str | None = Field(None, description="of the paper")
     kind: Kind = "accuracy"
-    train: str = Field(description="the paper's training set (a name in the catalogue)")
-    suite: str
-    columns: dict[str, str]
+    train: str = Field("", description="the paper's training set (a name in the catalogue)")
+    suite: str = ""
+    columns: dict[str, str] = Field({}, description="entries of the suite's scores: their headings")
     average: str | None = None
     readings: dict[str, str] = Field(
-        {}, description="second readings of the same completions, such as gsm8k_strict: its column"
+        {}, description="further entries, beside the columns and in no average: their headings"
     )
+    parts: dict[str, Part] = Field({}, description="instead of train, suite, columns and readings")
     calibration: str | None = Field(None, description="data set that quantisers calibrate on")
     quantizers: list[Quantize] = Field([], description="also in the table of quantisers")
     curve: Curve | None = None
@@ -206,8 +135,49 @@ class Experiment(Strict):
     groups: list[Group]
 
     @model_validator(mode="after")
+    def _parts_or_one(self) -> Experiment:
+        keys = ("train", "suite", "columns")
+        if not self.parts:
+            for key in keys:
+                if key not in self.model_fields_set:
+                    raise ValueError(f"{key}: this key is required (or `parts`, each with its own)")
+            return self
+        for key in (*keys, "readings"):
+            if getattr(self, key):
+                raise ValueError(f"{key}: each of the `parts` has its own; leave it out here")
+        if self.kind != "accuracy":
+            raise ValueError(f"parts: for experiments of kind accuracy, not {self.kind}")
+        whose: dict[str, str] = {}
+        for name, part in self.parts.items():
+            if not _PART.fullmatch(name):
+                raise ValueError(
+                    f"parts: {name!r}: use small letters, digits and _, a letter first"
+                )
+            for entry in (*part.columns, *part.readings):
+                if entry in whose:
+                    raise ValueError(f"parts: {entry} is shown twice, by {whose[entry]} and {name}")
+                whose[entry] = name
+        return self
+
+    @model_validator(mode="after")
+    def _known_parts(self) -> Experiment:
+        for group in self.groups:
+            named = [(group.label, group.parts)]
+            named += [(f"{group.label} / {row.label}", row.parts) for row in group.rows]
+            for place, settings in named:
+                for name in settings:
+                    if name not in self.parts:
+                        where = f"{self.name}: {place}"
+                        raise ValueError(unknown("part", name, self.parts or ["none"], where))
+        return self
+
+    @model_validator(mode="after")
     def _reported_columns(self) -> Experiment:
-        valid = [*self.columns, "avg"]
+        valid = [
+            *self.columns,
+            *(key for part in self.parts.values() for key in part.columns),
+            "avg",
+        ]
         for group in self.groups:
             for row in group.rows:
                 if (row.group is None) != (self.kind == "accuracy"):
@@ -257,6 +227,12 @@ class Config(Strict):
     epochs: float | None = Field(None, gt=0)
     tune: Tune | None = None
     backend: Literal["auto", "vllm", "transformers"] = "auto"
+    unsafe_execution: bool = Field(
+        False, description="run model-written code even where this system has no sandbox"
+    )
+    judge: JudgeConfig | None = Field(None, description="a model that rates and judges completions")
+    refusal_phrases: str | None = Field(None, description="a list of one's own, a YAML file")
+    second_turn: bool = Field(False, description="of conversations; needs a judge")
     results: str = "results"
 
     @model_validator(mode="after")
@@ -270,6 +246,14 @@ class Config(Strict):
     def _distinct_seeds(self) -> Config:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {self.seeds} has a seed twice; give each once")
+        return self
+
+    @model_validator(mode="after")
+    def _rated_turn(self) -> Config:
+        if self.second_turn and self.judge is None:
+            raise ValueError(
+                "second_turn: nothing but a judge rates a second turn; give `judge`, or leave it out"
+            )
         return self
 
 

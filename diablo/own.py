@@ -19,10 +19,10 @@ from diablo.data.local import check_file, check_tasks, model_shapes
 from diablo.data.protocol import FOLDER as PROTOCOLS
 from diablo.data.protocol import format_fields, unknown
 from diablo.data.source_kinds import LocalSource
-from diablo.experiments import WORKFLOW, Experiment, ScaleName, Strict
+from diablo.experiments import WORKFLOW, Experiment, ScaleName
 from diablo.io import sha256_file
 from diablo.scales import Scale, SuiteUse
-from diablo.validation import load_yaml
+from diablo.validation import Strict, load_yaml
 
 DESCRIBE = "a user's own experiment, run as its YAML says; the scale changes nothing"
 
@@ -116,6 +116,8 @@ class OwnExperiment(Experiment):
     def _names(self) -> OwnExperiment:
         if self.kind != "accuracy":
             raise ValueError(f"kind = {self.kind!r}: an experiment of your own is of kind accuracy")
+        if self.parts:
+            raise ValueError("parts: an experiment of your own has one training set and one suite")
         if not self.columns:
             raise ValueError("columns: name at least one task, as {my_task: Heading}")
         if not self.average:

@@ -24,6 +24,7 @@ from diablo.experiments import (
     load_experiment,
 )
 from diablo.own import OwnExperiment, load_own, with_own
+from diablo.parts import join, parts_of
 from diablo.resolver import Resolver
 from diablo.rows import Rows
 from diablo.scales import load_scale
@@ -38,6 +39,8 @@ class Plan:
     catalog: Catalog
     runs: dict[str, RunSpec] = field(default_factory=dict)
     suites: dict[str, SuiteSpec] = field(default_factory=dict)
+    #: What the user decides about scoring each suite, by the same names.
+    scoring: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: Quantised base models by name.
     quantized: dict[str, QuantSpec] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -109,9 +112,7 @@ def resolve(config: Config, workflow: Path = WORKFLOW) -> Plan:
         load_experiment(name, workflow / "experiments")
         for name in experiment_names(workflow / "experiments")
     ]
-    for name in scale.experiments:
-        if name not in (names := [experiment.name for experiment in experiments]):
-            raise ValueError(unknown("experiment", name, names, f"scale {scale.name}: experiments"))
+    scale.check_experiments(experiments)
     own = load_own(config.experiments, [experiment.name for experiment in experiments])
     catalog = with_own(load_catalog(workflow / "catalog.yaml"), own)
     experiments += own
@@ -119,8 +120,11 @@ def resolve(config: Config, workflow: Path = WORKFLOW) -> Plan:
     plan, device = Plan(catalog), used_device(config)
     for experiment in experiments:
         here = experiment.scale(scale.name) if isinstance(experiment, OwnExperiment) else scale
-        rows = Rows(config, here, catalog, experiment, filter, device)
-        table = Resolver(rows, plan).table()
+        tables = {}
+        for name, alone in parts_of(experiment).items():
+            rows = Rows(config, here, catalog, alone, filter, device, name)
+            tables[name] = Resolver(rows, plan).table()
+        table = join(experiment, tables)
         mark_repeats(table["groups"])
         plan.tables[experiment.name] = table
     return plan

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from diablo.data.catalog import Model
-from diablo.experiments import Group, Quantize, Row, Settings
+from diablo.experiments import Group, Row
 from diablo.realise import Sizes, linear_modules
 from diablo.rows import Rows
+from diablo.settings import Quantize, Settings
 from diablo.specs import QuantSpec
 
 if TYPE_CHECKING:
@@ -48,12 +49,14 @@ class Quantised:
             return None
         loftq = row.quantize.quantizer == "loftq"
         if loftq != (row.method == "loftq"):
-            where = f"{self.rows.experiment.name}: {group.label} / {row.label}"
             raise ValueError(
-                f"{where}: quantizer {row.quantize.quantizer} with method {row.method}; LoftQ's adapter "
+                f"{self.rows.place(group, row)}: quantizer {row.quantize.quantizer} with method {row.method}; LoftQ's adapter "
                 "and its quantised model belong together: give both the name loftq"
             )
-        more = {"rank": sizes.rank, "modules": linear_modules(used)} if loftq else {}
+        more: dict[str, Any] = {}
+        if loftq:
+            shapes = self.rows.shapes(self.rows.used_model(group))
+            more = {"rank": sizes.rank, "modules": linear_modules(used, shapes)}
         return self._add(group, row.quantize, used, **more)
 
     def others(self, group: Group) -> list[dict[str, Any]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diablo.experiments import MODULES, Row, Settings
-from diablo.scales import Scale
+from diablo.experiments import Row
+from diablo.scales import RankReference, Scale
+from diablo.settings import ALL_LINEAR, MODULES, Settings
 from diablo.shapes import Shapes, diablo_parameters, lora_parameters, matched_blocks, matched_rank
 
 TOO_WIDE = "wider than the layer at this scale"
@@ -30,7 +31,13 @@ class Sizes:
 
 
 def realise(
-    row: Row, paper: Settings, used: Settings, scale: Scale, theirs: Shapes | None, ours: Shapes
+    row: Row,
+    paper: Settings,
+    used: Settings,
+    scale: Scale,
+    ranks: RankReference | None,
+    theirs: Shapes | None,
+    ours: Shapes,
 ) -> Sizes:
     """The sizes of `row` at `scale`.
 
@@ -39,23 +46,23 @@ def realise(
 
     Args:
         paper, used: the row's settings in the paper and here.
-        theirs: the reference model of `scale.ranks`.
+        ranks, theirs: the scale's reference for this experiment, and the shapes of its model.
         ours: the model that is really used.
     """
     if row.num_blocks is not None:
         return _blocks(row.num_blocks, scale)
     if row.rank is None and row.chosen_blocks is None:
         return Sizes()
-    if scale.ranks is None:
+    if ranks is None:
         return Sizes(rank=row.rank, chosen_blocks=row.chosen_blocks, block_size=used.block_size)
     assert theirs is not None
-    reference = scale.ranks.num_blocks
+    reference = ranks.num_blocks
     blocks = (scale.blocks or {}).get(reference) or reference
-    modules = linear_modules(paper)
-    budget = diablo_parameters(theirs.widths(modules), reference)
-    widths = ours.widths(modules)
+    their_widths = theirs.widths(linear_modules(paper, theirs))
+    budget = diablo_parameters(their_widths, reference)
+    widths = ours.widths(linear_modules(paper, ours))
     if row.rank is not None:
-        ratio = lora_parameters(theirs.widths(modules), row.rank) / budget
+        ratio = lora_parameters(their_widths, row.rank) / budget
         rank = matched_rank(ratio, widths, blocks)
         realised = lora_parameters(widths, rank) / diablo_parameters(widths, blocks)
         return Sizes(
@@ -92,6 +99,7 @@ def _blocks(num_blocks: int, scale: Scale) -> Sizes:
     return Sizes(num_blocks=used, notes=() if used == num_blocks else (note,))
 
 
-def linear_modules(settings: Settings) -> list[str]:
-    """Names of the targeted linear layers, such as `q_proj`."""
-    return [MODULES[letter] for letter in settings.modules or ""]
+def linear_modules(settings: Settings, shapes: Shapes) -> list[str]:
+    """Names of the targeted linear layers of a model, such as `q_proj`."""
+    letters = settings.modules or ""
+    return shapes.modules if letters == ALL_LINEAR else [MODULES[letter] for letter in letters]

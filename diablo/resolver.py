@@ -5,20 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from diablo.data.protocol import Protocol, strict_name, unknown
-from diablo.experiments import (
-    Group,
-    Row,
-    Settings,
-)
+from diablo.data.protocol import Entry, Protocol
+from diablo.experiments import Group, Row
 from diablo.methods import METHODS
-from diablo.own import OwnExperiment
 from diablo.quantized import Quantised, excluded
 from diablo.realise import linear_modules
 from diablo.rows import Rows, is_trained
 from diablo.runs import Runs
+from diablo.settings import Settings
 from diablo.shapes import Shapes
 from diablo.specs import SuiteSpec
+from diablo.suites import add_suite, shown
 
 if TYPE_CHECKING:
     from diablo.planning import Plan
@@ -26,19 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Resolver:
-    """Resolves one experiment; adds its runs and suite to the plan."""
+    """Resolves one experiment, or one part of it; adds its runs and suite to the plan."""
 
     rows: Rows
     plan: Plan
 
     def table(self) -> dict[str, Any]:
-        """The experiment's plan: the JSON that `diablo aggregate` reads."""
-        suite = self._suite()
+        """The part's plan; `diablo.parts.join` makes the JSON that `diablo aggregate` reads of it."""
+        suite, kept = add_suite(self.rows, self.plan), shown(self.rows)
         e, scale, protocol = self.rows.experiment, self.rows.scale, self.rows.protocol
-        groups = [self._group(group) for group in e.groups]
-        missing = {
-            task: why for task, why in scale.suites[e.suite].missing.items() if task in e.columns
-        }
+        groups = [self._group(group, kept.scored) for group in e.groups]
         return {
             "name": e.name,
             "title": e.title,
@@ -48,76 +42,28 @@ class Resolver:
             "scale": scale.name,
             "scale_describe": scale.describe,
             "suite": e.suite,
+            "tasks": suite.tasks,
             "test_sizes_paper": self._test_sizes(protocol, suite),
             "variant": self.rows.variant,
             "protocol": protocol.describe,
             "unstated": list(protocol.unstated),
-            "columns": {task: label for task, label in e.columns.items() if task not in missing},
-            "readings": {
-                name: label
-                for name, label in e.readings.items()
-                if name not in map(strict_name, missing)
-            },
-            # An average of other tasks than the paper's would be read as its average.
-            "average": None if missing else e.average,
+            "columns": kept.columns,
+            "readings": kept.readings,
+            "entries": {name: _measured(entry) for name, entry in kept.entries.items()},
+            "missing": kept.missing,
+            # An average of other columns than the paper's would be read as its average.
+            "average": None if kept.lacking else e.average,
             "curve": e.curve and e.curve.model_dump(),
             "stand_ins": self._stand_ins(),
             "limits": {**self.rows.limits().model_dump(), "device": self.rows.device},
             "notes": [
                 *suite.notes,
-                *(f"{e.columns[task]} {why}." for task, why in missing.items()),
+                *(f"{e.columns[name]} {why}." for name, why in kept.lacking.items()),
             ],
             "decoding": suite.decoding,
             "groups": groups,
             "quantizers": self._quantizers(),
         }
-
-    def _suite(self) -> SuiteSpec:
-        experiment, scale, config = self.rows.experiment, self.rows.scale, self.rows.config
-        name, variant = experiment.suite, self.rows.variant
-        if name not in scale.suites:
-            raise ValueError(unknown("suite", name, scale.suites, f"scale {scale.name}"))
-        use = scale.suites[name]
-        protocol, tasks = self.rows.protocol, self.rows.tasks()
-        # Other kinds have columns of their own.
-        for task in experiment.columns if experiment.kind == "accuracy" else ():
-            if task not in tasks:
-                raise ValueError(unknown("task", task, tasks, f"{experiment.name}: columns"))
-        for reading in experiment.readings:
-            if reading not in (valid := [strict_name(task) for task in protocol.strict]):
-                raise ValueError(unknown("reading", reading, valid, f"{experiment.name}: readings"))
-        for task in use.missing:
-            if task not in tasks:
-                where = f"scale {scale.name}: suites.{name}.missing"
-                raise ValueError(unknown("task", task, tasks, where))
-        decoding = protocol.decoding.as_dict()
-        if "max_new_tokens" in use.decoding:  # for all tasks, then
-            decoding.pop("max_new_tokens_by_task", None)
-        for key in use.decoding:
-            if key not in decoding:
-                where = f"scale {scale.name}: suites.{name}.decoding"
-                raise ValueError(unknown("key", key, decoding, where))
-        self.rows.dataset(use.dataset)
-        spec = SuiteSpec(
-            suite=name,
-            variant=variant,
-            dataset=use.dataset,
-            data_path=f"{config.results}/{scale.name}/data/{use.dataset}",
-            tasks=[task for task in tasks if task not in use.missing],
-            limit_per_task=self.rows.limits().test_per_task,
-            decoding=decoding | use.decoding,
-            notes=[use.note] if use.note else [],
-            protocol=experiment.protocol.model_dump()
-            if isinstance(experiment, OwnExperiment)
-            else None,
-        )
-        if self.plan.suites.setdefault(f"{name}-{variant}", spec) != spec:
-            raise ValueError(
-                f"{experiment.name}: suite {name} is evaluated in another way by another "
-                "experiment of this scale; both need the same test_per_task (and, if they are your "
-                "own, the same columns, data and protocol, or another `suite`)"
-            )
-        return spec
 
     def _test_sizes(self, protocol: Protocol, suite: SuiteSpec) -> dict[str, int]:
         """The paper's full test sizes, where its test sets are scored without a cap."""
@@ -163,36 +109,35 @@ class Resolver:
         for used, labels in paper_models.items():
             names = _listed(list(labels.values()))
             texts.append(f"{rows.catalog.models[used].title} stands in for {names}")
-        used_data = {rows.training_set(), rows.scale.suites[experiment.suite].dataset}
+        used_data = {rows.training_set(), rows.suite_use.dataset}
         for name in sorted(used_data):
             if stand_in := rows.catalog.datasets[name].stand_in:
                 texts.append(stand_in)
         return texts
 
-    def _group(self, group: Group) -> dict[str, Any]:
+    def _group(self, group: Group, scored: bool) -> dict[str, Any]:
         return {
             "model": group.model,
             "label": group.label,
             "used_model": self.rows.used_model(group),
             "used_model_title": self.rows.catalog.models[self.rows.used_model(group)].title,
             "used_base_parameters": self.rows.shapes(self.rows.used_model(group)).base_parameters,
-            "rows": [self._row(group, row) for row in group.rows],
+            "rows": [self._row(group, row, scored) for row in group.rows],
         }
 
-    def _row(self, group: Group, row: Row) -> dict[str, Any]:
+    def _row(self, group: Group, row: Row, scored: bool) -> dict[str, Any]:
         paper, used = self.rows.paper_settings(group, row), self.rows.used_settings(group, row)
         shapes = self.rows.shapes(group.model)
         try:
             counted = _count(row, shapes, paper)
         except ValueError as error:
-            where = f"{self.rows.experiment.name}: {group.label} / {row.label}"
-            raise ValueError(f"{where}: {error}") from None
+            raise ValueError(f"{self.rows.place(group, row)}: {error}") from None
         sizes = self.rows.sizes(group, row, paper, used)
         if row.quantize is not None and sizes.reason is None:
             model = self.rows.catalog.models[self.rows.used_model(group)]
             sizes = replace(sizes, reason=excluded(model, row.quantize))
         seeds = self.rows.seeds(row) if sizes.reason is None else []
-        runs = Runs(self.rows, self.plan)
+        runs = Runs(self.rows, self.plan, scored)
         return {
             "id": row.slug,
             "label": row.label,
@@ -230,13 +175,18 @@ def _count(row: Row, shapes: Shapes, settings: Settings) -> int | None:
     if row.method not in METHODS:
         return None
     return METHODS[row.method].parameters(
-        shapes.widths(linear_modules(settings)),
+        shapes.widths(linear_modules(settings, shapes)),
         num_blocks=row.num_blocks,
         rank=row.rank,
         block_size=settings.block_size,
         chosen_blocks=row.chosen_blocks,
         base_parameters=shapes.base_parameters,
     )
+
+
+def _measured(entry: Entry) -> dict[str, Any]:
+    """What a column measures, for the tables."""
+    return {key: getattr(entry, key) for key in ("task", "metric", "unit", "lower_is_better")}
 
 
 def _listed(names: list[str]) -> str:

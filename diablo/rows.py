@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diablo.data.catalog import Catalog
-from diablo.data.protocol import OWN, Protocol, load_protocol, own_protocol, unknown
-from diablo.experiments import Config, Device, Experiment, Group, Limits, Row, Settings, Tune
+from diablo.data.protocol import OWN, Entry, Protocol, load_protocol, own_protocol, unknown
+from diablo.experiments import Config, Device, Experiment, Group, Limits, Row, Tune
 from diablo.methods import METHODS
 from diablo.own import OwnExperiment
 from diablo.realise import Sizes, realise
-from diablo.scales import Scale
+from diablo.scales import Scale, Sizing, SuiteUse
+from diablo.settings import Settings
 from diablo.shapes import Shapes
 
 if TYPE_CHECKING:
@@ -43,6 +44,22 @@ class Rows:
     experiment: Experiment
     filter: RowFilter
     device: Device
+    #: Name of the experiment's part that this is (`diablo.parts`); "" where it has none.
+    part: str = ""
+
+    @property
+    def where(self) -> str:
+        """The experiment and its part, as messages name them."""
+        return f"{self.experiment.name}: {self.part}" if self.part else self.experiment.name
+
+    def place(self, group: Group, row: Row) -> str:
+        """A row, as messages name it."""
+        return f"{self.where}: {group.label} / {row.label}"
+
+    @property
+    def sizings(self) -> list[Sizing]:
+        """What the scale says of caps and settings, the closest first."""
+        return self.scale.sizings(self.experiment.name, self.device, self.part)
 
     @property
     def variant(self) -> str:
@@ -61,11 +78,24 @@ class Rows:
         own = isinstance(self.experiment, OwnExperiment)
         return list(self.experiment.columns if own else self.protocol.tasks)
 
+    def entries(self) -> dict[str, Entry]:
+        """Entries that the suite's scores can have, by name."""
+        if isinstance(self.experiment, OwnExperiment):
+            return {task: Entry(task) for task in self.tasks()}
+        return self.protocol.entries
+
+    @property
+    def suite_use(self) -> SuiteUse:
+        """What the scale really evaluates for the experiment's suite."""
+        name, suites = self.experiment.suite, self.scale.suites
+        if name not in suites:
+            raise ValueError(unknown("suite", name, suites, f"scale {self.scale.name}"))
+        return suites[name]
+
     def limits(self) -> Limits:
-        """Caps: command line, then scale (by experiment and device, the closest first)."""
+        """Caps: command line, then scale (by part, experiment and device, the closest first)."""
         found: dict[str, int] = {}
-        sizings = self.scale.sizings(self.experiment.name, self.device)
-        for limits in (self.config.limits, *(sizing.limits for sizing in sizings)):
+        for limits in (self.config.limits, *(sizing.limits for sizing in self.sizings)):
             for key, value in limits.model_dump(exclude_none=True).items():
                 found.setdefault(key, value)
         return Limits(**found)
@@ -88,13 +118,13 @@ class Rows:
         used = self.scale.models.get(group.model, group.model)
         for name in (group.model, used):
             if name not in self.catalog.models:
-                where = f"{self.experiment.name}: {group.label}"
+                where = f"{self.where}: {group.label}"
                 raise ValueError(unknown("model", name, self.catalog.models, where))
         return used
 
     def shapes(self, model: str) -> Shapes:
-        shapes = self.catalog.models[model].shapes
-        return Shapes(shapes.layers, shapes.hidden, shapes.kv, shapes.ffn, shapes.base_parameters)
+        declared = self.catalog.models[model].shapes
+        return Shapes(**declared.model_dump(exclude={"heads", "vocab"}))
 
     def seeds(self, row: Row) -> list[int]:
         # Without training nothing depends on the seed.
@@ -120,9 +150,9 @@ class Rows:
         return own.over(group.defaults, DEFAULTS)
 
     def _by_scale(self, row: Row) -> Settings:
-        """What the scale says of a row: by experiment, device and method, the closest first."""
+        """What the scale says of a row: by part, experiment, device and method, the closest first."""
         layers = []
-        for sizing in self.scale.sizings(self.experiment.name, self.device):
+        for sizing in self.sizings:
             for method in sizing.settings:
                 if method != "all" and method not in METHODS:
                     where = f"scale {self.scale.name}: settings"
@@ -136,22 +166,16 @@ class Rows:
         return given.over(self._by_scale(row), self.paper_settings(group, row))
 
     def sizes(self, group: Group, row: Row, paper: Settings, used: Settings) -> Sizes:
-        where = f"{self.experiment.name}: {group.label} / {row.label}"
         if row.not_run:
             return Sizes(reason=row.not_run)
         if row.method not in METHODS:
-            raise ValueError(unknown("method", row.method, METHODS, where))
+            raise ValueError(unknown("method", row.method, METHODS, self.place(group, row)))
         if not self.filter.keeps(group, row):
             return Sizes(reason="filtered")
-        reference = self.scale.ranks
-        return realise(
-            row,
-            paper,
-            used,
-            self.scale,
-            self.shapes(reference.model) if reference else None,
-            self.shapes(self.used_model(group)),
-        )
+        ranks = self.scale.rank_reference(self.experiment.name)
+        theirs = self.shapes(ranks.model) if ranks else None
+        ours = self.shapes(self.used_model(group))
+        return realise(row, paper, used, self.scale, ranks, theirs, ours)
 
 
 def is_trained(method: str) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from diablo.experiments import Group, Row, Settings
+from diablo.experiments import Group, Row
 from diablo.methods import METHODS
 from diablo.own import OwnExperiment
 from diablo.quantized import Quantised
 from diablo.realise import Sizes, linear_modules
 from diablo.rows import Rows, is_trained
+from diablo.settings import Settings
 from diablo.specs import RunSpec
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ class Runs:
 
     rows: Rows
     plan: Plan
+    #: Whether anything of what the suite's scores have is shown and can be had.
+    scored: bool
 
     def run(
         self, group: Group, row: Row, used: Settings, sizes: Sizes, seed: int
@@ -33,14 +36,17 @@ class Runs:
             changes["trials"] = self._trials(group, row, used, sizes)
         run = self._add(self._spec(group, row, used, sizes, seed, **changes))
         base = self._folder(run)
-        scored = self.rows.experiment.kind == "accuracy"
+        suite = self.rows.experiment.suite
+        measured = self.rows.experiment.kind == "accuracy"
         return {
+            "part": self.rows.part,
             "run": run,
             "seed": seed,
+            "lr": used.lr if is_trained(row.method) else None,
             "adapter": f"{base}/adapter",
             "log": f"{base}/log.jsonl",
-            "scores": f"{base}/scores/{self.rows.experiment.suite}.json" if scored else None,
-            "losses": f"{base}/losses/{self.rows.experiment.suite}.json" if scored else None,
+            "scores": f"{base}/scores/{suite}.json" if self.scored else None,
+            "losses": f"{base}/losses/{suite}.json" if measured else None,
         }
 
     def _trials(self, group: Group, row: Row, used: Settings, sizes: Sizes) -> list[str]:
@@ -52,7 +58,7 @@ class Runs:
         limit = self.rows.limits().train
         if limit is not None and tune.held_out >= limit:
             raise ValueError(
-                f"{self.rows.experiment.name}: tune.held_out = {tune.held_out} leaves nothing of the "
+                f"{self.rows.where}: tune.held_out = {tune.held_out} leaves nothing of the "
                 f"{limit} training examples; lower it or raise limits.train"
             )
         rates = [used.lr * factor for factor in tune.factors]
@@ -67,8 +73,7 @@ class Runs:
         if not isinstance(experiment, OwnExperiment):
             place = f" or to settings.{row.method} of scale {self.rows.scale.name}"
         return ValueError(
-            f"{experiment.name}: {group.label} / {row.label}: no learning rate; give `lr` to the "
-            f"row{place}"
+            f"{self.rows.place(group, row)}: no learning rate; give `lr` to the row{place}"
         )
 
     def _add(self, spec: RunSpec) -> str:
@@ -83,7 +88,7 @@ class Runs:
         self, group: Group, row: Row, used: Settings, sizes: Sizes, seed: int, **changes: Any
     ) -> RunSpec:
         rows = self.rows
-        where = f"{rows.experiment.name}: {group.label} / {row.label}"
+        where = rows.place(group, row)
         model, trains = rows.used_model(group), is_trained(row.method)
         quantised = Quantised(rows, self.plan)
         base = quantised.of_row(group, row, used, sizes)
@@ -107,7 +112,7 @@ class Runs:
         if trains:
             if used.lr is None:
                 raise self._no_rate(group, row)
-            fields |= self._training(row, used, sizes)
+            fields |= self._training(group, row, used, sizes)
             if "mask_adapter" in METHODS[row.method].needs:
                 fields["mask_adapter"] = self._mask_adapter(group, row, seed, where)
         spec = RunSpec(run=where, **fields | changes)
@@ -119,7 +124,7 @@ class Runs:
         name = ".".join([*filter(None, parts), f"s{spec.seed}", spec.digest[:8]])
         return spec.model_copy(update={"run": name})
 
-    def _training(self, row: Row, used: Settings, sizes: Sizes) -> dict[str, Any]:
+    def _training(self, group: Group, row: Row, used: Settings, sizes: Sizes) -> dict[str, Any]:
         """The fields of a spec that say how is trained."""
         rows, needs = self.rows, METHODS[row.method].needs
         data = rows.training_set()
@@ -128,8 +133,9 @@ class Runs:
         if row.alpha is not None and row.rank is not None and sizes.rank is not None:
             alpha = row.alpha / row.rank * sizes.rank
         batch = used.batch_size or 1
-        copied = "dropout optimizer lr weight_decay schedule warmup_steps epochs batch_size "
+        copied = "dropout optimizer lr weight_decay schedule warmup_ratio epochs batch_size "
         copied += "max_grad_norm gradient_checkpointing"
+        shapes = rows.shapes(rows.used_model(group))
         return {
             **{key: getattr(used, key) for key in copied.split()},
             "dataset": data,
@@ -139,7 +145,8 @@ class Runs:
             "block_size": sizes.block_size,
             "chosen_blocks": sizes.chosen_blocks,
             "alpha": alpha,
-            "modules": [] if row.method == "full" else linear_modules(used),
+            "warmup_steps": used.warmup_steps or 0,
+            "modules": [] if row.method == "full" else linear_modules(used, shapes),
             "max_length": used.max_length or rows.protocol.max_length,
             "max_steps": used.steps,
             "micro_batch_size": min(used.micro_batch_size or batch, batch),

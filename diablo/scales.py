@@ -5,14 +5,16 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from diablo.data.protocol import unknown
-from diablo.experiments import WORKFLOW, Device, Limits, ScaleName, Settings, Strict
-from diablo.validation import load_yaml
+from diablo.experiments import WORKFLOW, Device, Experiment, Limits, ScaleName
+from diablo.settings import Settings
+from diablo.validation import Strict, load_yaml
 
 
 class SuiteUse(Strict):
@@ -61,6 +63,8 @@ class ExperimentSizing(SizingByDevice):
     """What one experiment has different from the others at a scale."""
 
     every: int | None = Field(None, ge=1)
+    ranks: RankReference | None = None
+    parts: dict[str, SizingByDevice] = {}
 
 
 class Scale(SizingByDevice):
@@ -76,10 +80,30 @@ class Scale(SizingByDevice):
     calibration: Calibration = Calibration()
     experiments: dict[str, ExperimentSizing] = {}
 
-    def sizings(self, experiment: str, device: Device) -> list[Sizing]:
-        """All that holds for an experiment on a device, the one that decides first."""
+    def sizings(self, experiment: str, device: Device, part: str = "") -> list[Sizing]:
+        """All that holds for an experiment's part on a device, the one that decides first."""
+        found: list[Sizing] = []
+        if own := self.experiments.get(experiment):
+            if part in own.parts:
+                found += own.parts[part].on(device)
+            found += own.on(device)
+        return [*found, *self.on(device)]
+
+    def rank_reference(self, experiment: str) -> RankReference | None:
+        """What an experiment's ranks keep their ratio to; None: they stay as they are."""
         own = self.experiments.get(experiment)
-        return [*(own.on(device) if own else []), *self.on(device)]
+        return (own and own.ranks) or self.ranks
+
+    def check_experiments(self, experiments: Iterable[Experiment]) -> None:
+        """ValueError if `experiments` names one that there is not, or a part that it does not have."""
+        known = {experiment.name: experiment for experiment in experiments}
+        for name, sizing in self.experiments.items():
+            where = f"scale {self.name}: experiments"
+            if name not in known:
+                raise ValueError(unknown("experiment", name, known, where))
+            for part in sizing.parts:
+                if part not in known[name].parts:
+                    raise ValueError(unknown("part", part, known[name].parts, f"{where}.{name}"))
 
 
 def load_scale(name: str, folder: Path = WORKFLOW / "scales") -> Scale:

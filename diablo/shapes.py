@@ -1,4 +1,4 @@
-"""Widths of a Llama-like model's linear layers, and parameter counts, without torch.
+"""Widths of the linear layers of a Llama-like model or a T5, and parameter counts, without torch.
 
 Counts know about grouped-query attention: k and v project to `kv`, not to `hidden`. (The paper's
 Tables 1, 3 and 6 count them as square; its Table 10 does not.)
@@ -14,13 +14,23 @@ Width = tuple[int, int]
 
 @dataclass(frozen=True)
 class Shapes:
-    """Widths of one model: layers, hidden size, key/value size, feed-forward size."""
+    """Widths of one model: layers, hidden size, key/value size, feed-forward size.
+
+    An encoder-decoder has `decoder_layers` beside its encoder's `layers`; q, k and v of all its
+    attentions are `kv` wide.
+    """
 
     layers: int
     hidden: int
     kv: int
     ffn: int
     base_parameters: int
+    decoder_layers: int | None = None
+
+    @property
+    def modules(self) -> list[str]:
+        """Names of the linear layers of the model's blocks: all but embeddings and head."""
+        return list(dict.fromkeys(name for _, block in self._blocks() for name, _ in block))
 
     def widths(self, modules: list[str]) -> list[Width]:
         """(input, output) widths of every targeted linear layer of the model.
@@ -29,24 +39,37 @@ class Shapes:
             modules: module names, such as `q_proj`.
 
         Raises:
-            ValueError: if a module is not a linear layer of a Llama block.
+            ValueError: if a module is not a linear layer of the model's blocks.
         """
-        h, kv, ffn = self.hidden, self.kv, self.ffn
-        known = {
-            "q_proj": (h, h),
-            "k_proj": (h, kv),
-            "v_proj": (h, kv),
-            "o_proj": (h, h),
-            "gate_proj": (h, ffn),
-            "up_proj": (h, ffn),
-            "down_proj": (ffn, h),
-        }
-        unknown = [module for module in modules if module not in known]
-        if unknown:
+        if unknown := [module for module in modules if module not in self.modules]:
             raise ValueError(
-                f"modules {unknown}: not linear layers of a Llama block ({list(known)})"
+                f"modules {unknown}: not linear layers of this model, which has {self.modules}; "
+                "`modules: all` names them all"
             )
-        return [known[module] for module in modules] * self.layers
+        return [
+            width
+            for count, block in self._blocks()
+            for _ in range(count)
+            for name, width in block
+            if name in modules
+        ]
+
+    def _blocks(self) -> list[tuple[int, list[tuple[str, Width]]]]:
+        """(how many, linear layers by name) of each kind of block; a name may come twice in one."""
+        h, kv, ffn = self.hidden, self.kv, self.ffn
+        if self.decoder_layers is None:
+            attention = [
+                ("q_proj", (h, h)),
+                ("k_proj", (h, kv)),
+                ("v_proj", (h, kv)),
+                ("o_proj", (h, h)),
+            ]
+            dense = [("gate_proj", (h, ffn)), ("up_proj", (h, ffn)), ("down_proj", (ffn, h))]
+            return [(self.layers, attention + dense)]
+        # T5's names. A decoder's block attends to itself and to the encoder.
+        attention = [("q", (h, kv)), ("k", (h, kv)), ("v", (h, kv)), ("o", (kv, h))]
+        dense = [("wi", (h, ffn)), ("wo", (ffn, h))]
+        return [(self.layers, attention + dense), (self.decoder_layers, 2 * attention + dense)]
 
 
 def diablo_parameters(widths: list[Width], num_blocks: int) -> int:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from diablo.experiments import Precision, Quantizer, Storage, Strict
+from pydantic import Field
+
 from diablo.io import sha256_json
+from diablo.settings import Precision, Quantizer, Storage
+from diablo.validation import Strict
 
 
 class RunSpec(Strict):
-    """One fine-tuning run, fully resolved: the only input that `diablo finetune` reads."""
+    """One fine-tuning run, fully resolved: the only input that `diablo finetune` reads.
+
+    A field that came later than the others is left out of the JSON where it says nothing: the names of
+    runs, and files that were written before, stay what they are.
+    """
 
     run: str
     scale: str
@@ -32,6 +39,8 @@ class RunSpec(Strict):
     weight_decay: float = 0.0
     schedule: str = "linear"
     warmup_steps: int = 0
+    #: Of the run's own steps, instead of a number of them.
+    warmup_ratio: float | None = Field(None, exclude_if=lambda value: value is None)
     epochs: float = 1.0
     max_steps: int | None = None
     batch_size: int = 16
@@ -114,6 +123,8 @@ class SuiteSpec(Strict):
     tasks: list[str]
     limit_per_task: int | None = None
     decoding: dict[str, Any]
+    #: Each test has a second turn, which is asked after the answer to the first.
+    second_turn: bool = Field(False, exclude_if=lambda value: not value)
     notes: list[str] = []
     #: A user's own protocol; None: the declared one of `suite`.
     protocol: dict[str, Any] | None = None

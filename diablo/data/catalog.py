@@ -16,15 +16,16 @@ from pydantic import Field, model_validator
 
 from diablo.data.protocol import unknown
 from diablo.data.source_kinds import KINDS, Source
-from diablo.experiments import WORKFLOW, Strict
+from diablo.experiments import WORKFLOW
 from diablo.io import sha256_json
-from diablo.validation import validate
+from diablo.validation import Strict, validate
 
 
 class Shapes(Strict):
-    """Widths of a Llama-like model, enough to count adapter parameters without torch."""
+    """Widths of a Llama-like model or a T5, enough to count adapter parameters without torch."""
 
-    layers: int = Field(gt=0)
+    layers: int = Field(gt=0, description="of an encoder-decoder those of its encoder")
+    decoder_layers: int | None = Field(None, gt=0, description="of an encoder-decoder alone")
     hidden: int = Field(gt=0)
     kv: int = Field(gt=0, description="width of the key and value projections")
     ffn: int = Field(gt=0)
@@ -66,6 +67,10 @@ class Model(Strict):
         kind = {"gguf": "pypi", "hf": "hf", "folder": "local"}[self.builder]
         if self.sources[0].kind != kind:
             raise ValueError(f"builder {self.builder} needs a source of kind {kind}")
+        if (self.kind == "seq2seq") != (self.shapes.decoder_layers is not None):
+            raise ValueError(
+                f"kind {self.kind}: an encoder-decoder (seq2seq) says its decoder_layers, others do not"
+            )
         if self.builder == "gguf" and self.greedy is None:
             raise ValueError("builder gguf needs `greedy`: a conversion is checked by it")
         return self

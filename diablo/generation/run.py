@@ -28,6 +28,8 @@ def generate(
     batch_size: int | None = None,
     threads: int | None = None,
     stop_at_answer: bool = True,
+    prompts: list[Prompt] | None = None,
+    keep: bool = False,
 ) -> int:
     """Write the completions of a suite's prompts by a run's merged model.
 
@@ -45,6 +47,8 @@ def generate(
         stop_at_answer: end a completion as soon as its answer is there, where the engine can and
             the answer provably stays the same (`StopAtAnswer.of`). The text is then shorter, and
             says so: `finish` is "answer". False: the text that the model gives by itself.
+        prompts: instead of the suite's own.
+        keep: leave the partial results where they are: the caller has more to do.
 
     Returns:
         How many completions were written (one for each prompt).
@@ -56,7 +60,8 @@ def generate(
     run_folder, out_path, work_folder = Path(run_folder), Path(out_path), Path(work_folder)
     backend, device = choose_backend(backend)
     check_bf16(spec.run, spec.precision, device)
-    decoding, prompts = suite_decoding(suite), suite_prompts(suite)
+    decoding = suite_decoding(suite)
+    prompts = suite_prompts(suite) if prompts is None else prompts
     provenance = Provenance("generate", inputs=_inputs(spec, suite, run_folder))
     tokenizer, ids = encode(spec, suite, prompts, decoding)
     batches = _batches(backend, device, decoding, prompts, ids, batch_size)
@@ -131,7 +136,8 @@ def generate(
         **cost,
     )
     provenance.write(out_path.with_suffix(".provenance.json"))
-    partial.delete()
+    if not keep:
+        partial.delete()
     print(
         f"generate {spec.run}: {asked} prompts, {generated} tokens generated in {seconds:.1f} s "
         f"({cost['prompts_per_second'] or 0:.1f} prompts/s, "

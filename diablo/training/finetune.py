@@ -220,10 +220,12 @@ def _arguments(
 ) -> TrainingArguments:
     """The spec in Trainer's words. One batch is one optimiser step: see `StepTrainer`."""
     steps = math.ceil(spec.epochs * math.ceil(examples / spec.batch_size))
+    if spec.max_steps is not None:
+        steps = min(steps, spec.max_steps)
     arguments = TrainingArguments(
         output_dir=str(output),
         per_device_train_batch_size=spec.batch_size,
-        max_steps=steps if spec.max_steps is None else min(steps, spec.max_steps),
+        max_steps=steps,
         optim="adamw_torch_fused",
         adam_beta1=0.9,
         adam_beta2=0.999,
@@ -233,7 +235,7 @@ def _arguments(
         max_grad_norm=spec.max_grad_norm,
         # transformers' "constant" has no warm-up.
         lr_scheduler_type="constant_with_warmup" if spec.schedule == "constant" else spec.schedule,
-        warmup_steps=spec.warmup_steps,
+        warmup_steps=_warmup(spec, steps),
         fp16=autocast == "fp16",
         bf16=autocast == "bf16",
         gradient_checkpointing=spec.gradient_checkpointing,
@@ -252,6 +254,13 @@ def _arguments(
     # One device: on several GPUs Trainer would replicate the model in every step.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def _warmup(spec: Any, steps: int) -> int:
+    """Steps of warm-up; a ratio is of the steps that the run really does, rounded up."""
+    if spec.warmup_ratio is None:
+        return spec.warmup_steps
+    return math.ceil(spec.warmup_ratio * steps)
 
 
 def _facts(

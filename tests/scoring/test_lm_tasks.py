@@ -17,8 +17,8 @@ import diablo
 from diablo.data.protocol import load_protocol
 from diablo.generation.prompts import suite_prompts
 from diablo.io import read_json, write_jsonl
-from diablo.scoring import TASKS as FOLDER
-from diablo.scoring import task_name
+from diablo.scoring.accuracy import TASKS as FOLDER
+from diablo.scoring.accuracy import task_name
 from diablo.scoring.lm_tasks import DATA_VARIABLE, documents
 from diablo.scoring.replay import Replay
 

@@ -11,7 +11,8 @@ from diablo.data.protocol import OWN, Decoding, load_protocol, own_protocol, pro
 from diablo.generation.answers import StopAtAnswer
 from diablo.generation.prompts import suite_prompts
 from diablo.io import write_jsonl
-from diablo.scoring import TASKS, score, task_name
+from diablo.scoring import score
+from diablo.scoring.accuracy import TASKS, task_name
 from diablo.scoring.lm_tasks import suite_task
 from diablo.specs import SuiteSpec
 

@@ -76,8 +76,14 @@ def change(rows, index, **fields):
         (lambda rows: [*rows, rows[4]], r"boolq 'boolq/4': generated more than once"),
         (lambda rows: [*rows, {**rows[0], "id": "x"}], r"boolq 'x': not in this suite"),
         (lambda rows: change(rows, 8, prompt="?"), r"piqa 'piqa/1': generated for a prompt that"),
-        (lambda rows: change(rows, 8, completions=[]), r"piqa 'piqa/1': accuracy needs exactly"),
-        (lambda rows: change(rows, 8, completions=["", ""]), r"'piqa/1': accuracy needs exactly"),
+        (
+            lambda rows: change(rows, 8, completions=[]),
+            r"piqa 'piqa/1': has another number of completions than 1",
+        ),
+        (
+            lambda rows: change(rows, 8, completions=["", ""]),
+            r"'piqa/1': has another number of completions than 1",
+        ),
     ],
 )
 def test_generations_that_do_not_fit_are_refused(dataset, tmp_path, spoil, message):

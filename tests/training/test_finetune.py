@@ -110,6 +110,15 @@ def test_schedule(schedule, factor, make_run, finetune):
 
 
 @pytest.mark.parametrize(
+    ("settings", "warmup"), [({}, 3), ({"max_steps": 6}, 2), ({"train_limit": 8}, 1)]
+)
+def test_a_warmup_ratio_is_of_the_steps_that_are_done(settings, warmup, make_run, finetune):
+    run = make_run(schedule="constant", lr=1e-3, warmup_steps=0, warmup_ratio=0.25, **settings)
+    rates = column(finetune(run), "lr")
+    assert rates == pytest.approx([1e-3 * min(1, done / warmup) for done in range(len(rates))])
+
+
+@pytest.mark.parametrize(
     ("settings", "steps"),
     [({"max_steps": 3}, 3), ({"max_steps": 99}, 12), ({"epochs": 0.5}, 3), ({"train_limit": 8}, 4)],
 )

@@ -18,6 +18,7 @@ SETTINGS = {
     "weight_decay": 0.0,
     "schedule": "linear",
     "warmup_steps": 2,
+    "warmup_ratio": None,
     "epochs": 2.0,
     "max_steps": None,
     "batch_size": 4,

@@ -6,9 +6,11 @@ import json
 
 import pytest
 
-from diablo.experiments import WORKFLOW, Config, Experiment, Settings, load_experiment
+from diablo.experiments import WORKFLOW, Config, Experiment, load_experiment
 from diablo.scales import Scale, load_scale
 from diablo.schemas import SCHEMAS
+from diablo.settings import Settings
+from diablo.specs import RunSpec, SuiteSpec
 from diablo.validation import validate
 
 
@@ -26,6 +28,16 @@ from diablo.validation import validate
         ({"protocol": "papre"}, ["'papre'", "did you mean 'paper'"]),
         ({"epochs": -1}, ["epochs = -1"]),
         ({"backend": "vlm"}, ["'vlm'", "did you mean 'vllm'"]),
+        ({"unsafe_execution": "perhaps"}, ["unsafe_execution = 'perhaps'"]),
+        (
+            {"judge": {"endpoint": "localhost:8000", "model": "m"}},
+            ["judge.endpoint", "an address such as"],
+        ),
+        (
+            {"judge": {"endpoint": "http://h/v1", "modle": "m"}},
+            ["unknown key 'modle'", "did you mean 'model'"],
+        ),
+        ({"second_turn": True}, ["second_turn: nothing but a judge rates", "give `judge`"]),
     ],
 )
 def test_a_mistake_in_the_config_is_named_with_the_nearest_valid_word(value, words) -> None:
@@ -71,6 +83,27 @@ def test_settings_take_the_first_value_given() -> None:
     assert top.over(middle, Settings(epochs=4, dropout=0.5)) == Settings(
         lr=1.0, epochs=3, dropout=0.5
     )
+
+
+def test_of_two_ways_to_say_a_warmup_the_closest_holds() -> None:
+    steps, ratio = Settings(warmup_steps=7), Settings(warmup_ratio=0.5, epochs=2)
+    assert steps.over(ratio) == Settings(warmup_steps=7, epochs=2)
+    assert Settings(lr=1.0).over(ratio, steps) == Settings(lr=1.0, warmup_ratio=0.5, epochs=2)
+    with pytest.raises(ValueError, match=r"warmup_steps = 0 and warmup_ratio = 0\.1: give one"):
+        validate(Settings, {"warmup_steps": 0, "warmup_ratio": 0.1}, "row")
+
+
+def test_a_run_says_nothing_of_what_came_later() -> None:
+    """So that runs of before keep their names, and their files stay as they are."""
+    fields = dict.fromkeys(("run", "scale", "model", "model_path", "suite", "variant"), "x")
+    before = RunSpec(**fields, method="lora", dataset=None, data_path=None)
+    later = before.model_copy(update={"warmup_ratio": 0.1})
+    assert "warmup_ratio" not in before.model_dump()
+    assert RunSpec.model_validate(later.model_dump()) == later
+    assert before.digest != later.digest
+    suite = SuiteSpec(suite="x", variant="x", dataset="x", data_path="x", tasks=[], decoding={})
+    assert "second_turn" not in suite.model_dump()
+    assert suite.model_copy(update={"second_turn": True}).model_dump()["second_turn"]
 
 
 @pytest.mark.parametrize("name", ["demo", "mini", "paper"])

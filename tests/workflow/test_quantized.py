@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diablo.data.catalog import load_catalog
-from diablo.experiments import Config, Quantize
+from diablo.experiments import Config
 from diablo.planning import resolve
 from diablo.quantized import excluded
+from diablo.settings import Quantize
 
 SMALL = load_catalog().models["smollm2-135m"]
 

@@ -44,6 +44,19 @@ WHERE = " ".join(
 )
 
 
+def scoring_flags():
+    flags = ["--unsafe-execution"] if SETTINGS.unsafe_execution else []
+    if SETTINGS.judge:
+        flags += ["--judge", SETTINGS.judge.model_dump_json(exclude_none=True)]
+    for key, value in (("phrases", SETTINGS.refusal_phrases), ("cache", SETTINGS.cache)):
+        flags += [f"--{key}", value] if value else []
+    return shlex.join(flags)
+
+
+# Not a param either: how a judge is asked (retries, prices) and where its replies are kept.
+SCORING = scoring_flags()
+
+
 wildcard_constraints:
     run=r"[^/]+",
     suite=r"[a-z0-9_]+",

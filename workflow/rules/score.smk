@@ -1,4 +1,4 @@
-# lm-eval on the stored generations (no GPU, no model), and the loss on the gold answers.
+# Scores of the stored generations (no GPU, no model), and the loss on the gold answers.
 
 
 rule score_suite:
@@ -11,12 +11,16 @@ rule score_suite:
         f"{ROOT}/runs/{{run}}/scores/{{suite}}.json",
     log:
         f"{LOGS}/runs/{{run}}/score-{{suite}}.log",
+    threads: 1
     resources:
         mem_mb=1500,
     params:
         lock=LOCK,
+        # What decides the scores, for Snakemake to see; how it is said is in SCORING.
+        decided=lambda wildcards: as_json(PLAN.scoring[suite_key(wildcards.run)]),
     shell:
-        "{DIABLO} score {input.spec} --suite {input.suite} 2>&1 | tee {log}"
+        "{DIABLO} score {input.spec} --suite {input.suite} --workers {threads} {SCORING} "
+        "2>&1 | tee {log}"
 
 
 rule measure_loss:
