@@ -19,12 +19,14 @@ include: "workflow/rules/score.smk"
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/speed.smk"
+include: "workflow/rules/theorems.smk"
 
 
 rule all:
     default_target: True
     input:
         [table_outputs(name) for name in PLAN.tables],
+        rules.test_theorems.output,
 
 
 # table1, table2, ... figure7: every file in workflow/experiments/ is a target of its name.
@@ -45,3 +47,8 @@ rule audit:
 rule speed:
     input:
         rules.render_speed.output,
+
+
+rule theorems:
+    input:
+        rules.test_theorems.output,

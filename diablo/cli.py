@@ -114,6 +114,11 @@ def parser() -> argparse.ArgumentParser:
     sub = verb("aggregate", aggregate, "build an experiment's table and figure from its scores")
     sub.add_argument("plan", type=Path)
     sub.add_argument("--what", choices=["table", "quantizers"], default="table")
+
+    sub = verb("theorems", theorems, "test the paper's theorems; write their table and figure")
+    sub.add_argument(
+        "--out", type=Path, required=True, help="folder that gets tables/ and figures/"
+    )
     return top
 
 
@@ -330,3 +335,9 @@ def aggregate(options: argparse.Namespace) -> None:
     from diablo.tables.quantizers import aggregate_quantizers
 
     (aggregate_quantizers if options.what == "quantizers" else run)(options.plan)
+
+
+def theorems(options: argparse.Namespace) -> None:
+    from diablo.analysis.theorems.run import theorems as run
+
+    run(options.out)

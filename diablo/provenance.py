@@ -20,6 +20,8 @@ from diablo.io import sha256_file, write_json
 
 #: Packages whose versions can change a number.
 PACKAGES = (
+    "numpy",
+    "scipy",
     "torch",
     "transformers",
     "peft",

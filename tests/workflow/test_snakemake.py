@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from workspace import Workspace
+from workspace import REPOSITORY, Workspace
 
 from diablo.experiments import Config
 from diablo.planning import resolve
@@ -42,6 +42,21 @@ def test_speed_is_planned_alone(workspace: Workspace) -> None:
     assert "measure_speed" in done.stdout
     assert "render_speed" in done.stdout
     assert "finetune_run" not in done.stdout
+
+
+def test_theorems_are_planned_alone_and_without_torch(workspace: Workspace) -> None:
+    (workspace.folder / "torch.py").write_text("raise ImportError('planning imported torch')")
+    done = workspace.run(
+        "-n", "theorems", "--cores", "1", PYTHONPATH=f"{workspace.folder}{os.pathsep}{REPOSITORY}"
+    )
+    words = [line.split() for line in done.stdout.splitlines()]
+    jobs = {line[0] for line in words if line[1:] == ["1"] and line[0] != "jobid:"}
+    assert jobs == {"test_theorems", "theorems"}
+
+
+@pytest.mark.slow
+def test_all_has_the_theorems(workspace: Workspace) -> None:
+    assert "rule test_theorems" in workspace.run("-n", "all", "--cores", "1").stdout
 
 
 @pytest.mark.parametrize(
