@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diablo.tables.runs import Run
+from diablo.tables.scores import Entry
 from diablo.tables.table import Row, Table
 
 #: Outcomes of candidates in the order in which they are shown.
@@ -69,6 +70,19 @@ def drawn(runs: Sequence[Run]) -> str:
     return f"{low} to {high}" if high > low else str(low)
 
 
+def outcomes(entries: Iterable[Entry]) -> dict[str, int]:
+    """How many programs passed, failed, timed out and so on; empty for what is not code."""
+    found: dict[str, int] = {}
+    for kind, count in ((k, c) for entry in entries for k, c in entry.kinds.items()):
+        found[kind] = found.get(kind, 0) + count
+    return dict(sorted(found.items(), key=lambda item: _place(item[0])))
+
+
+def _place(kind: str) -> tuple[int, str]:
+    """Where a kind of outcome stands: the known ones first, in their order."""
+    return (KINDS.index(kind) if kind in KINDS else len(KINDS), kind)
+
+
 def malformed(table: Table) -> list[str]:
     """Verdicts of a judge that could not be read: of which rows and examples, in words."""
     found = []
@@ -93,7 +107,7 @@ def malformed(table: Table) -> list[str]:
 
 def distinct_runs(table: Table) -> Iterator[Run]:
     """Every run of the table once."""
-    yield from {run.name: run for _, row in table.rows for run in row.runs}.values()
+    yield from {(run.part, run.name): run for _, row in table.rows for run in row.runs}.values()
 
 
 def _sandbox(scoring: Mapping[str, Any]) -> str:
@@ -147,14 +161,12 @@ def _candidates(table: Table) -> Detail:
                 tasks.setdefault((one.part, one.task), key)
         for (part, task), key in tasks.items():
             runs = [run for run in row.of_part(part) if key in run.entries]
-            kinds: dict[str, int] = {}
-            for kind, count in ((k, c) for run in runs for k, c in run.entries[key].kinds.items()):
-                kinds[kind] = kinds.get(kind, 0) + count
+            kinds = outcomes([run.entries[key] for run in runs])
             if kinds and not row.plan["same_as"]:
                 name, n = table.row_name(group, row), len(runs[0].entries[key].ids)
                 lines.append((name, task, n, drawn(runs), kinds))
     known = {kind for *_, kinds in lines for kind in kinds}
-    shown = [*(kind for kind in KINDS if kind in known), *sorted(known.difference(KINDS))]
+    shown = sorted(known, key=_place)
     rows = [
         (name, task, str(n), how, *(f"{kinds.get(kind, 0):,}" for kind in shown))
         for name, task, n, how, kinds in lines

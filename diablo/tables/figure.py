@@ -26,7 +26,6 @@ from diablo.tables.frame import (
     Frame,
     write_figure,
 )
-from diablo.tables.measures import columns_of
 from diablo.tables.ranking import UNRANKED
 from diablo.tables.render import interval, number, sign, spread, tidy
 from diablo.tables.scores import RATINGS
@@ -37,6 +36,7 @@ ROW_HEIGHT = 0.27  # inches
 GAP = 0.55  # inches between panels, for their titles
 SECOND_LINE = 0.2  # inches, of a title with a second line
 SMALL: dict[str, Any] = {"va": "center", "fontsize": 8}
+LONG = 32  # characters of a title that fit over a panel, a third of the figure wide
 TICKS = 0.4  # inches, where panels above others have tick labels of their own
 
 
@@ -67,18 +67,16 @@ def draw(table: Table, folder: Path) -> dict[str, str]:
 
 
 def drawn_columns(table: Table) -> list[str]:
-    """The columns that have a panel: what each measures first on its prompts, and the answer loss
-    where no average stands for all."""
-    shown = {(one.part, one.task, one.metric) for one in columns_of(table.measures.values())}
-    return [
-        key
-        for key, one in table.measures.items()
-        if (key == "loss" and "avg" not in table.columns)
-        or (
-            key not in ("avg", "loss")
-            and not (one.reading and (one.part, one.task, one.metric) in shown)
-        )
-    ]
+    """The columns that have a panel: all of the paper's, of the readings the first of each metric on the
+    same prompts, and the answer loss where no average stands for all."""
+    shown = set()
+    keys = []
+    for key, one in table.measures.items():
+        what = (one.part, one.task, one.metric)
+        if key not in ("avg", "loss") and not (one.reading and what in shown):
+            keys.append(key)
+            shown.add(what)
+    return keys + (["loss"] if "loss" in table.columns and "avg" not in table.columns else [])
 
 
 def _write(figure: Figure, table: Table, keys: Sequence[str], stem: Path, caption: str) -> None:
@@ -155,7 +153,8 @@ def _tasks(table: Table, keys: Sequence[str]) -> Figure:
             n = table.examples(key)
             ax.set_title(table.columns[key] + (f" (n = {n})" if n and key != "loss" else ""))
         else:
-            ax.set_title(table.columns[key], pad=16)
+            label = table.columns[key]
+            ax.set_title(label, pad=16, fontsize=10 * min(1, LONG / len(label)))
             ax.text(
                 0,
                 1.03,

@@ -80,6 +80,7 @@ def _record(table: Table, group: Group, row: Row, key: str) -> dict[str, Any]:
         "samples": " ".join(
             str(n) for n in sorted({n for entry in entries for n in entry.samples})
         ),
+        "outcomes": ", ".join(f"{n} {kind}" for kind, n in evidence.outcomes(entries).items()),
         "difference": _rounded(cell.difference),
         "reproduced_mark": cell.mark or "",
         "reference": reference.name if reference and row.runs else "",

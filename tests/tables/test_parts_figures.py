@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import table_parts as parts
 
-from diablo.io import read_json
+from diablo.io import read_json, write_json
 from diablo.tables import load_table
 from diablo.tables.figure import drawn_columns
 
@@ -63,3 +63,30 @@ def test_captions_say_what_is_measured(made) -> None:
     assert "each column in points of 1 to 10, bars" in captions["table7"]["toy-tasks"]
     assert "average in percent, bars" in captions["table8"]["toy"]
     assert not [text for each in captions.values() for text in each.values() if "accuracy" in text]
+
+
+def test_a_second_judge_of_the_same_prompts_has_no_panel(build) -> None:
+    """Nor has a long name room beside another panel's: it gets smaller."""
+    import matplotlib.style
+
+    from diablo.tables import figure
+
+    path = parts.table3(build, seeds=1)
+    plan = read_json(path)
+    plan["parts"][1]["readings"].append("harmless_llm")
+    plan["readings"] |= {
+        "harmless": "harmless prompts that were refused",
+        "harmless_llm": "by the judge",
+    }
+    plan["entries"]["harmless_llm"] = plan["entries"]["harmless"]
+    plan["missing"]["harmless_llm"] = "no judge"
+    write_json(path, plan)
+    table = load_table(path, resamples=50)
+    assert "harmless_llm" in table.columns
+    assert drawn_columns(table) == [*parts.CODE, "hexphi", "harmless", "loss"]
+    with matplotlib.style.context(figure.STYLE):
+        drawn = figure._tasks(table, drawn_columns(table))
+    titles = [ax._left_title for ax in drawn.axes]
+    sizes = {title.get_text(): title.get_fontsize() for title in titles}
+    assert sizes["Pass@1"] == 10
+    assert sizes["harmless prompts that were refused"] < 10

@@ -204,6 +204,9 @@ def test_csv_has_a_line_for_every_cell_with_its_part_and_unit(made) -> None:
     assert list(run.loc[list(parts.CODE), "metric"]) == ["pass@1", "pass@5", "pass@10"]
     assert run.loc["humaneval_pass1", "temperature"] == 0.2
     assert run.loc["humaneval_pass1", "samples"] == 10
+    assert re.fullmatch(
+        r"\d+ passed, \d+ failed, \d+ timeout", run.loc["humaneval_pass1", "outcomes"]
+    )
     assert pd.isna(run.loc["hexphi", "temperature"])
     assert run.loc["hexphi_llm", "malformed"] == 2
     assert run["lower_is_better"].to_dict() == {
