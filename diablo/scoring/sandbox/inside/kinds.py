@@ -11,7 +11,7 @@ from typing import Any
 from . import mounts, system
 from .box import fork, only, supervise
 
-#: Who a candidate is where root scores: the user that owns nothing.
+#: Who a candidate is in its sandbox, and where root scores outside of it too: who owns nothing.
 NOBODY = 65534
 #: All that is new for each candidate.
 NAMESPACES = (
@@ -38,8 +38,8 @@ class Kind:
     def __init__(self, setting: dict[str, Any]):
         self.setting = setting
         self.limits: dict[str, int] = setting["limits"]
-        self.root = os.geteuid() == 0
-        self.user, self.group = (NOBODY, NOBODY) if self.root else (os.geteuid(), os.getegid())
+        # A container's root may be an ordinary user outside, and the only one that there is inside.
+        self.root = os.geteuid() == 0 and system.knows_user(NOBODY)
         self.staged = False
         if self.root:
             os.setgroups([])
@@ -56,7 +56,7 @@ class Kind:
         if self.staged:
             os.chroot(self.setting["stage"])
             os.chdir("/")
-            self.become_user()
+            self.become_nobody()
         system.drop_capabilities()
         system.die_with_parent()
 
@@ -65,18 +65,17 @@ class Kind:
         if self.root:
             system.unshare(system.NEW_MOUNTS)
         else:
-            me = (self.user, self.group)
+            me = (os.geteuid(), os.getegid())
             system.unshare(system.NEW_USERS | system.NEW_MOUNTS)
-            system.write_maps("self", *me, *me)
+            system.write_maps("self", me, me)
         setting = self.setting
         mounts.build_root(setting["stage"], setting["visible"], setting["hidden"])
         self.staged = True
 
-    def become_user(self) -> None:
-        """Where root scores: be nobody from here on."""
+    def become_nobody(self) -> None:
+        """Where root scores: give that up."""
         if self.root:
-            os.setresgid(self.group, self.group, self.group)
-            os.setresuid(self.user, self.user, self.user)
+            system.become(NOBODY)
 
 
 class Namespaces(Kind):
@@ -86,7 +85,8 @@ class Namespaces(Kind):
         super().__init__(setting)
         self.stage()
         size = f"size={setting['folder_bytes']},nr_inodes={setting['folder_files']}"
-        self.folder = f"{size},mode=700,uid={self.user},gid={self.group}"
+        self.folder = f"{size},mode=700,uid={NOBODY},gid={NOBODY}"
+        self.owner = (NOBODY, NOBODY) if self.root else (os.geteuid(), os.getegid())
 
     def start(self, fd: int) -> int:
         ready, go = os.pipe(), os.pipe()
@@ -95,8 +95,7 @@ class Namespaces(Kind):
         os.close(go[0])
         # Who is who inside may only be said by who has rights outside.
         if os.read(ready[0], 1):
-            me = (self.user, self.group)
-            system.write_maps(box, *me, *me)
+            system.write_maps(box, (NOBODY, NOBODY), self.owner)
             os.write(go[1], b".")
         os.close(ready[0])
         os.close(go[1])
@@ -116,7 +115,7 @@ class Namespaces(Kind):
         mounts.tmpfs(f"{stage}/tmp", self.folder, system.NO_EXECUTION)
         system.enter_root(stage)
         os.chdir("/tmp")
-        self.become_user()
+        system.become(NOBODY)
         system.die_with_parent()
         first = fork(lambda: supervise(fd, self.limits))
         os._exit(os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]) & 0xFF)
@@ -136,7 +135,7 @@ class Bubblewrap(Kind):
             setting["bwrap"],
             *("--die-with-parent", "--as-pid-1", "--new-session"),
             *(f"--unshare-{name}" for name in ("user", "pid", "net", "ipc", "uts")),
-            *setting["bwrap_options"],
+            *("--uid", str(NOBODY), "--gid", str(NOBODY), *setting["bwrap_options"]),
             *(word for path in setting["visible"] for word in self._show(path, source)),
             *(
                 word
@@ -163,7 +162,7 @@ class Bubblewrap(Kind):
         only(fd)
         os.set_inheritable(fd, True)
         volunteer()
-        self.become_user()
+        self.become_nobody()
         os.execve(command[0], command, self.setting["environment"])
 
 

@@ -30,15 +30,25 @@ def unshare(flags: int) -> None:
     _checked("unshare", _libc.unshare(flags))
 
 
-def write_maps(pid: int | str, uid: int, gid: int, outer_uid: int, outer_gid: int) -> None:
-    """Say who `uid` and `gid`, the only ones of a new user namespace, are outside of it."""
+def write_maps(pid: int | str, inside: tuple[int, int], outside: tuple[int, int]) -> None:
+    """Say who the user and group `inside`, the only ones of a new user namespace, are outside of it."""
     for name, line in (
         ("setgroups", "deny"),  # what an ordinary user must give up before the groups are mapped
-        ("uid_map", f"{uid} {outer_uid} 1"),
-        ("gid_map", f"{gid} {outer_gid} 1"),
+        ("uid_map", f"{inside[0]} {outside[0]} 1"),
+        ("gid_map", f"{inside[1]} {outside[1]} 1"),
     ):
         with open(f"/proc/{pid}/{name}", "w") as file:
             file.write(line)
+
+
+def knows_user(number: int) -> bool:
+    """Whether this user namespace has a user and a group of that number."""
+    for name in ("uid_map", "gid_map"):
+        with open(f"/proc/self/{name}") as lines:
+            ranges = [tuple(map(int, line.split())) for line in lines]
+        if not any(first <= number < first + count for first, _, count in ranges):
+            return False
+    return True
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
@@ -74,6 +84,12 @@ def adopt_orphans() -> None:
 def hide_memory() -> None:
     """Let no process without rights over this one trace it or read its memory."""
     _prctl("PR_SET_DUMPABLE", _SET_DUMPABLE, 0)
+
+
+def become(number: int) -> None:
+    """Be the user and the group of that number."""
+    os.setresgid(number, number, number)
+    os.setresuid(number, number, number)
 
 
 def drop_capabilities() -> None:
