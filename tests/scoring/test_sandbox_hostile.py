@@ -8,7 +8,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from hostile_cases import CHEATS, LITTER, SPIES, TIMEOUTS
+from cheating_cases import CHEATS
+from harmful_cases import LITTER, SPIES, TIMEOUTS
 from sandbox_cases import RIGHT, SMALL, WRONG, job, worker_of
 
 from diablo.scoring.sandbox import KINDS
