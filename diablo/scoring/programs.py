@@ -41,18 +41,18 @@ def check_record(prompt: Prompt) -> None:
 def program_of(prompt: Prompt, completion: str) -> str:
     """The program of one completion.
 
-    Where the model saw the function's head as it is (raw completion), the program is that head and the
-    completion. Otherwise it was asked in words (a training frame): the program is the code of its
-    answer, behind whatever the head's record has before the function (imports, helpers); an answer
-    without the function's head is taken for its body.
+    Where the text that the model went on with ends in the function's head (alone, or behind a training
+    frame), the program is that head and the completion. Otherwise it was asked in words: the program is
+    the code of its answer, behind whatever the head's record has before the function (imports, helpers);
+    an answer without the function's head is taken for its body.
 
     Raises:
         ValueError: see `check_record`.
     """
     check_record(prompt)
     head, name = prompt.record["prompt"], prompt.record["entry_point"]
-    if prompt.text.strip() == head.strip():
-        return prompt.text + completion
+    if prompt.text.rstrip().endswith(head.strip()):
+        return prompt.text[prompt.text.rindex(head.strip()) :] + completion
     code = code_of(completion, name)
     if _head(code, name) is None:
         body = code if code[:1].isspace() else textwrap.indent(code, "    ")

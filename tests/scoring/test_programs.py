@@ -51,6 +51,13 @@ def test_a_raw_completion_continues_the_prompt_as_the_model_saw_it(text):
     assert runs(program)
 
 
+def test_a_head_behind_a_frame_is_continued_too():
+    text = f"### Instruction:\nWrite double.\n### Response:\n{HEAD.rstrip()}"
+    program = program_of(framed(text), "\n    return [2 * v for v in values]")
+    assert program == f"{HEAD.rstrip()}\n    return [2 * v for v in values]"
+    assert runs(program)
+
+
 def test_a_raw_completion_is_not_repaired():
     fence = "    ```python\n    return values\n```"
     assert program_of(framed(HEAD), fence) == HEAD + fence
