@@ -14,10 +14,11 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from diablo.data.catalog import Catalog, Dataset, LocalSource, Model
+from diablo.data.catalog import Catalog, Dataset, Model
 from diablo.data.local import check_file, check_tasks, model_shapes
 from diablo.data.protocol import FOLDER as PROTOCOLS
 from diablo.data.protocol import format_fields, unknown
+from diablo.data.source_kinds import LocalSource
 from diablo.experiments import WORKFLOW, Experiment, ScaleName
 from diablo.io import sha256_file
 from diablo.scales import Scale, SuiteUse

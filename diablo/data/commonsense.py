@@ -9,16 +9,19 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from diablo.data.catalog import Dataset, GithubSource, HfFileSource
+from diablo.data.catalog import Dataset
 from diablo.data.formats import READERS
 from diablo.data.protocol import unknown
+from diablo.data.source_kinds import GeneratedSource, GithubSource, HfFileSource, PypiSource
 
 Record = dict[str, Any]
 Splits = dict[str, list[Record]]
-#: Records of one split by task.
+#: Records (or rows, before they have ids) of one split by task.
 Parts = dict[str, list[Record]]
+#: From a file and the split that is wanted to its rows.
+Reader = Callable[[Path, str], list[Record]]
 
-#: So many different answers of a task are counted one by one.
+#: So many different answers of a task are counted one by one, if none has more letters than that.
 FEW = 20
 
 
@@ -43,23 +46,46 @@ def build(dataset: Dataset, files: dict[str, Path]) -> tuple[Splits, dict[str, A
 def assemble(
     dataset: Dataset,
     files: dict[str, Path],
-    readers: Mapping[str, Callable[[Path, str], list[dict[str, str]]]],
-    as_records: Callable[[str, list[dict[str, str]]], list[Record]],
+    readers: Mapping[str, Reader],
+    as_records: Callable[[str, list[dict[str, Any]]], list[Record]],
     without_overlaps: Callable[[Parts, Parts], tuple[Parts, dict[str, dict[str, int]]]],
 ) -> tuple[Splits, dict[str, Any]]:
     """`build` with the readers, records and rule for overlaps of one kind of data set."""
-    parts: dict[str, Parts] = {"train": {}, "test": {}}
-    for source in dataset.sources:
-        assert isinstance(source, GithubSource | HfFileSource), "the builder reads single files"
-        task, split = source.part.split("/")
-        if source.format not in readers:
-            raise ValueError(unknown("format", source.format, readers, source.name))
-        rows = readers[source.format](files[source.name], split)
-        parts[split][task] = as_records(task, rows)
-    _expect(parts["test"], dataset.options.get("expect_test", {}))
+    rows = read_parts(dataset, files, readers)
+    parts = {
+        split: {task: as_records(task, found) for task, found in tasks.items()}
+        for split, tasks in rows.items()
+    }
+    expect(parts["test"], dataset.options.get("expect_test", {}))
     facts: dict[str, Any] = {}
     if parts["train"] and parts["test"]:
         parts["train"], facts["overlaps_removed"] = without_overlaps(parts["train"], parts["test"])
+    return joined(parts), facts
+
+
+def read_parts(
+    dataset: Dataset, files: dict[str, Path], readers: Mapping[str, Reader]
+) -> dict[str, Parts]:
+    """Rows of each split by task; files of the same part follow each other.
+
+    Raises:
+        ValueError: if a file's format is unknown.
+    """
+    parts: dict[str, Parts] = {"train": {}, "test": {}}
+    for source in dataset.sources:
+        if isinstance(source, GeneratedSource):
+            continue
+        assert isinstance(source, GithubSource | HfFileSource | PypiSource), "single files are read"
+        kind, part = str(source.format), str(source.part)
+        if kind not in readers:
+            raise ValueError(unknown("format", kind, readers, source.name))
+        task, split = part.split("/")
+        parts[split].setdefault(task, []).extend(readers[kind](files[source.name], split))
+    return parts
+
+
+def joined(parts: dict[str, Parts]) -> Splits:
+    """The splits that have any part; training records of several tasks in the order of their ids' hashes."""
     splits = {
         split: [record for records in tasks.values() for record in records]
         for split, tasks in parts.items()
@@ -67,7 +93,7 @@ def assemble(
     }
     if len(parts["train"]) > 1:
         splits["train"].sort(key=lambda record: hashlib.sha256(record["id"].encode()).digest())
-    return splits, facts
+    return splits
 
 
 def as_records(task: str, rows: Iterable[dict[str, str]]) -> list[Record]:
@@ -84,7 +110,8 @@ def as_records(task: str, rows: Iterable[dict[str, str]]) -> list[Record]:
     ]
 
 
-def _expect(tests: dict[str, list[Record]], sizes: dict[str, int]) -> None:
+def expect(tests: Parts, sizes: dict[str, int]) -> None:
+    """ValueError if a test set has not the size that the catalogue means."""
     for task, size in sizes.items():
         found = len(tests.get(task, []))
         if found != size:
@@ -153,7 +180,7 @@ def normalised(text: str) -> str:
 
 
 def summary(splits: Splits) -> dict[str, Any]:
-    """Number of records and of each answer, by split and task; no answers where they are many."""
+    """Number of records and of each answer, by split and task; no answers where they are many or long."""
     result: dict[str, Any] = {}
     for split, records in splits.items():
         answers: dict[str, Counter[str]] = defaultdict(Counter)
@@ -161,7 +188,12 @@ def summary(splits: Splits) -> dict[str, Any]:
             answers[record["task"]][record["answer"]] += 1
         result[split] = {
             task: {"n": counts.total()}
-            | ({"answers": dict(sorted(counts.items()))} if len(counts) <= FEW else {})
+            | ({"answers": dict(sorted(counts.items()))} if _are_labels(counts) else {})
             for task, counts in sorted(answers.items())
         }
     return result
+
+
+def _are_labels(answers: Iterable[str]) -> bool:
+    answers = list(answers)
+    return len(answers) <= FEW and max(map(len, answers)) <= FEW

@@ -26,7 +26,7 @@ class Decoding:
     #: Completions of each prompt.
     samples: int = 1
     seed: int = 0
-    #: Tasks that are drawn at another temperature.
+    #: Tasks, or categories of a task's records, that are drawn at another temperature.
     temperature_by_task: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -66,6 +66,12 @@ class Decoding:
             temperature=self.temperature_by_task.get(task, self.temperature),
             temperature_by_task={},
         )
+
+    def of_record(self, record: Mapping[str, Any]) -> Decoding:
+        """The decoding of one record: its task's, at the temperature of its `category` if that has one."""
+        own = self.of(record["task"])
+        temperature = self.temperature_by_task.get(record.get("category", ""), own.temperature)
+        return dataclasses.replace(own, temperature=temperature)
 
     def as_dict(self) -> dict[str, Any]:
         """As specs and provenance files have it; what only some decodings have, only where they do."""

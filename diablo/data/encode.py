@@ -31,7 +31,11 @@ def prompt_ids(tokenizer: Any, text: str, special_tokens: bool = True) -> list[i
 
 def encode_prompt(tokenizer: Any, protocol: Protocol, record: Mapping[str, Any]) -> list[int]:
     """Token ids of the prompt that the model is given when it is evaluated on `record`."""
-    return prompt_ids(tokenizer, protocol.prompt_for_evaluation(record), protocol.special_tokens)
+    frame, start = protocol.parts_for_evaluation(record)
+    if not start or protocol.tokenize == "joint":
+        return prompt_ids(tokenizer, frame + start, protocol.special_tokens)
+    begun = tokenizer(start, add_special_tokens=False)["input_ids"]
+    return prompt_ids(tokenizer, frame, protocol.special_tokens) + list(begun)
 
 
 def encode_answer(

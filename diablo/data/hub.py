@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diablo.data.catalog import HfSource
+from diablo.data.access import how_to_get_access
+from diablo.data.source_kinds import HfSource
 from diablo.data.sources import Folder, cache_folder, locked, require_folder
 from diablo.io import read_json, sha256_file, write_json
 
@@ -166,14 +167,9 @@ def _explain(source: HfSource, gated: bool, error: Exception) -> str:
     """What a user can do about an error of the Hub."""
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
-    page = f"https://huggingface.co/{source.repo}"
     if status in (401, 403):
-        terms = f"accept its terms on {page} with your account, then " if gated else ""
-        return (
-            f"{source.repo}: the Hub refuses access ({status}). {terms.capitalize()}"
-            "create a read token on https://huggingface.co/settings/tokens and give it as the "
-            "environment variable HF_TOKEN, or log in once with `hf auth login`"
-        )
+        advice = how_to_get_access(source.repo, gated)
+        return f"{source.repo}: the Hub refuses access ({status}); {advice}"
     if status == 404:
         return f"{source.repo}: the Hub has no such repository or file at {source.revision}"
     return (

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diablo.data.catalog import Dataset, LocalSource, Model, Shapes
+from diablo.data.catalog import Dataset, Model, Shapes
 from diablo.data.commonsense import Record, Splits
 from diablo.data.models import link_or_copy
 from diablo.data.protocol import format_fields, unknown
+from diablo.data.source_kinds import LocalSource
 from diablo.data.sources import Folder
 from diablo.io import read_json, sha256_file
 

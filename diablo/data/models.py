@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from diablo.data.catalog import Greedy, HfSource, Model, PypiSource
+from diablo.data.catalog import Greedy, Model
 from diablo.data.hub import Snapshot, fetch_snapshot
+from diablo.data.source_kinds import HfSource, PypiSource
 from diablo.data.sources import Fetched, Folder, fetch
 
 

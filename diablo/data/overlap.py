@@ -16,8 +16,8 @@ NOT_ASKED = ("id", "task", "output", "answer", "source")
 def key(record: Record) -> str:
     """One key for a question: words and numbers only, lower case.
 
-    Commonsense questions lose their preamble and the order of their options too. A user's own record
-    is compared by all its fields but the answer and its names.
+    Commonsense questions lose their preamble and the order of their options too. An `input` is a part
+    of the question. A user's own record is compared by all its fields but the answer and its names.
     """
     instruction = record.get("instruction")
     if not isinstance(instruction, str):
@@ -25,7 +25,7 @@ def key(record: Record) -> str:
         return normalised(json.dumps(asked, sort_keys=True, ensure_ascii=False))
     if "Answer format: " in instruction:
         return question_key(instruction)
-    return normalised(instruction)
+    return normalised(f"{instruction} {record.get('input') or ''}")
 
 
 def check_overlap(folder: str | Path, out_path: str | Path) -> dict[str, Any]:

@@ -6,10 +6,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diablo.data import arithmetic, commonsense, hub, local, models, sources, standins, text
-from diablo.data.catalog import (
-    Catalog,
-    Dataset,
+from diablo.data import (
+    arithmetic,
+    commonsense,
+    generated,
+    glue,
+    hub,
+    instructions,
+    local,
+    models,
+    sources,
+    standins,
+    text,
+)
+from diablo.data.catalog import Catalog, Dataset, load_catalog
+from diablo.data.commonsense import Splits
+from diablo.data.protocol import unknown
+from diablo.data.source_kinds import (
     GeneratedSource,
     GithubSource,
     HfFileSource,
@@ -17,10 +30,7 @@ from diablo.data.catalog import (
     LocalSource,
     PypiSource,
     Source,
-    load_catalog,
 )
-from diablo.data.commonsense import Splits
-from diablo.data.protocol import unknown
 from diablo.data.sources import Folder
 from diablo.io import atomic_path, write_jsonl
 from diablo.provenance import Provenance
@@ -33,6 +43,9 @@ BUILDERS: dict[str, Callable[[Dataset, dict[str, Path]], tuple[Splits, dict[str,
     "exercises": standins.build_exercises,
     "jsonl": local.build_jsonl,
     "text": text.build,
+    "instructions": instructions.build,
+    "glue": glue.build,
+    "generated": generated.build,
 }
 MODEL_BUILDERS = {
     "gguf": models.build_gguf,
@@ -59,7 +72,8 @@ def download_dataset(
     Raises:
         ValueError: if the name is unknown, or a source is missing, unreachable or changed.
     """
-    dataset = (catalog or load_catalog()).dataset(name)
+    catalog = catalog or load_catalog()
+    dataset = catalog.dataset(name)
     if dataset.builder not in BUILDERS:
         raise ValueError(unknown("builder", dataset.builder, BUILDERS, f"data set {name}"))
     seeds = [s.seed for s in dataset.sources if isinstance(s, GeneratedSource)]
@@ -75,6 +89,8 @@ def download_dataset(
         elif isinstance(source, GeneratedSource):
             sources.require_version(source.package, source.version)
         origins.append(origin)
+    if "shorter_than" in dataset.options:
+        files["tokenizer"] = _tokenizer(catalog, dataset.options["shorter_than"], mirror, cache)
     splits, facts = BUILDERS[dataset.builder](dataset, files)
     provenance.add(
         dataset=name,
@@ -91,6 +107,14 @@ def download_dataset(
         for split, records in splits.items():
             write_jsonl(folder / f"{split}.jsonl", records)
         provenance.write(folder / "provenance.json")
+
+
+def _tokenizer(catalog: Catalog, limit: dict[str, Any], mirror: Folder, cache: Folder) -> Path:
+    """Folder with the tokenizer that a data set's rows are measured by: a model of the Hub."""
+    model = catalog.model(limit["tokenizer"])
+    (source,) = model.sources
+    assert isinstance(source, HfSource), "a model of the Hub"
+    return hub.fetch_snapshot(source, model.gated, mirror, cache).folder
 
 
 def download_model(

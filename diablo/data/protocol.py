@@ -9,10 +9,7 @@ user's own experiment brings its protocol along (`own_protocol`), in the specs t
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
-import re
-import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,8 @@ from typing import Any
 import yaml
 
 from diablo.data.decoding import Decoding
+from diablo.data.entries import Entry, Flaw
+from diablo.data.naming import format_fields, unknown
 from diablo.data.reading import Label, Pattern, Reading
 from diablo.data.reading import reading as declared_reading
 
@@ -30,42 +29,6 @@ OWN = "own"
 
 #: `released-without-NAME` is a variant without one of its known flaws, and so on with several.
 WITHOUT = "-without-"
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One number that a suite's scores have: what is measured on which task's completions.
-
-    `metric` is `acc`, `f1`, `matthews`, `pass@K`, `refusal` or `rating`; `needs` is what has to be
-    configured for it ("judge"), `unit` is "%" or "points", and `turn` says which answer of a
-    conversation it is about.
-    """
-
-    task: str
-    metric: str = "acc"
-    unit: str = "%"
-    lower_is_better: bool = False
-    needs: str | None = None
-    turn: int = 1
-
-    @property
-    def of_samples(self) -> int | None:
-        """K of the metric `pass@K`, which needs as many completions of each prompt; None for others."""
-        name, _, k = self.metric.partition("@")
-        return int(k) if name == "pass" else None
-
-
-@dataclasses.dataclass(frozen=True)
-class Flaw:
-    """A known flaw of the released code: its name, its id in the register of disagreements, in words.
-
-    `sets` are the protocol's fields as the flaw has them, over those of the variant without it.
-    """
-
-    name: str
-    id: str
-    what: str
-    sets: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +68,12 @@ class Protocol:
     whole_batches: Mapping[str, int] = dataclasses.field(default_factory=dict)
     #: Tasks that are judged by math-verify too.
     strict: tuple[str, ...] = ()
+    #: `train_prompt` and `eval_prompt` of records that have an `input` beside their instruction.
+    with_input: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    #: What the response begins with in evaluation; its tokens are made apart, as a response's are.
+    eval_start: str = ""
+    #: What a second turn adds to the first one's prompt and completion.
+    second_turn: str | None = None
     #: The known flaws that are in this variant; `without_flaw` takes one out.
     flaws: tuple[Flaw, ...] = ()
     #: Who scores the completions: `lm-eval`, `code`, `refusal` or `chat` (`diablo.scoring`).
@@ -132,6 +101,12 @@ class Protocol:
         found = {task: Entry(task, self.metric) for task in self.tasks}
         return found | {strict_name(task): Entry(task, self.metric) for task in self.strict}
 
+    def asked(self, tasks: Sequence[str]) -> list[str]:
+        """Those of `tasks` that completions are made for; the others have an answer loss alone."""
+        if self.pattern is not None:
+            return list(tasks)
+        return [task for task in tasks if task in {entry.task for entry in self.entries.values()}]
+
     def reading(self, task: str) -> Reading:
         """How a task's answer is read, and when it is right.
 
@@ -149,15 +124,35 @@ class Protocol:
     @property
     def fields(self) -> list[str]:
         """Names of the record's fields that the evaluation prompt shows."""
-        return format_fields(self.eval_prompt)
+        return format_fields(self.eval_prompt + self.eval_start)
 
     def prompt_for_training(self, record: Mapping[str, Any]) -> str:
         """The framed prompt of a training record (keys `instruction`, ...)."""
-        return self.train_prompt.format_map(record)
+        return self._frame("train_prompt", record).format_map(record)
 
     def prompt_for_evaluation(self, record: Mapping[str, Any]) -> str:
         """The framed prompt that the model is given when it is evaluated."""
-        return self.eval_prompt.format_map(record)
+        return "".join(self.parts_for_evaluation(record))
+
+    def parts_for_evaluation(self, record: Mapping[str, Any]) -> tuple[str, str]:
+        """The evaluation prompt as its frame and what the response begins with."""
+        frame = self._frame("eval_prompt", record).format_map(record)
+        return frame, self.eval_start.format_map(record)
+
+    def prompt_for_second_turn(self, record: Mapping[str, Any], first: str, completion: str) -> str:
+        """The prompt of the second turn (`instruction2`), after the first one's prompt and completion.
+
+        Raises:
+            ValueError: if this protocol has one turn only.
+        """
+        if self.second_turn is None:
+            raise ValueError(
+                f"protocol {self.suite!r}, variant {self.variant!r}: has no second turn"
+            )
+        return first + completion.rstrip() + self.second_turn.format_map(record)
+
+    def _frame(self, name: str, record: Mapping[str, Any]) -> str:
+        return (self.with_input if record.get("input") else {}).get(name, getattr(self, name))
 
     def target(self, record: Mapping[str, Any]) -> str:
         """The text to be learnt (without the end-of-sequence token)."""
@@ -179,30 +174,6 @@ class Protocol:
 def strict_name(task: str) -> str:
     """Name of the score entry of a task that is judged by math-verify."""
     return f"{task}_strict"
-
-
-def unknown(kind: str, name: object, valid: Any, where: str) -> str:
-    """Message for an unknown name: what, where, and the nearest valid one."""
-    names = sorted(map(str, valid))
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{where}: unknown {kind} {str(name)!r}; {hint}valid: {', '.join(names)}"
-
-
-def format_fields(template: str) -> list[str]:
-    """Names of the fields of a format string, each once, in order.
-
-    Raises:
-        ValueError: if it is no format string, or a field has no name.
-    """
-    names = []
-    for _, name, _, _ in string.Formatter().parse(template):
-        if name is not None:
-            first = re.split(r"[.\[]", name)[0]
-            if not first or first.isdigit():
-                raise ValueError(f"{{{name}}} names no field of a record (write {{{{ for a brace)")
-            names.append(first)
-    return list(dict.fromkeys(names))
 
 
 def own_protocol(
@@ -307,14 +278,13 @@ def _declared(path: Path) -> dict[str, Any]:
     if "like" not in declared:
         return declared
     whole, tasks = _declared(path.with_name(f"{declared['like']}.yaml")), declared["tasks"]
-    kept: dict[str, Any] = {
-        key: {task: whole[key][task] for task in tasks if task in whole[key]}
-        for key in ("labels", "test_sizes")
-        if key in whole
-    }
+    kept: dict[str, Any] = {"suite": declared["suite"]}
+    for key in ("labels", "test_sizes"):
+        if key in whole:
+            kept[key] = {task: whole[key][task] for task in tasks if task in whole[key]}
     if "entries" in whole:
         kept["entries"] = {n: e for n, e in whole["entries"].items() if e["task"] in tasks}
-    return {**whole, **kept, "suite": declared["suite"]}
+    return whole | kept
 
 
 def _flaws(declared: Mapping[str, Any], variant: str) -> dict[str, Flaw]:

@@ -56,13 +56,20 @@ class Reading:
 
 @dataclass(frozen=True)
 class Label(Reading):
-    """The first of the task's labels."""
+    """The first of the task's labels; with `start`, the one that the text starts with.
+
+    `start` is for labels that others end in ("unacceptable", "not_entailment"): white space may come
+    before one, and no letter, digit or underscore after it.
+    """
 
     labels: tuple[str, ...] = ()
+    start: bool = False
 
     def extract(self, prompt: str, completion: str) -> str | None:
-        found = re.search("|".join(map(re.escape, self.labels)), self.part(prompt, completion))
-        return found.group() if found else None
+        any_label = "|".join(map(re.escape, self.labels))
+        pattern = rf"\A\s*({any_label})(?!\w)" if self.start else f"({any_label})"
+        found = re.search(pattern, self.part(prompt, completion))
+        return found.group(1) if found else None
 
     def refusal(self, gold: str) -> str | None:
         if gold in self.labels:
@@ -170,6 +177,17 @@ class Latex(Reading):
         return extracted is not None and latex.equal(extracted, gold)
 
 
+@dataclass(frozen=True)
+class Whole(Reading):
+    """The whole text. Whether it is right is nothing that reading decides: a test, or a judge, does."""
+
+    def extract(self, prompt: str, completion: str) -> str | None:
+        return self.part(prompt, completion)
+
+    def correct(self, extracted: str | None, gold: str) -> bool:
+        raise TypeError("a whole text is judged by its suite's scorer, not compared with an answer")
+
+
 KINDS: dict[str, type[Reading]] = {
     "label": Label,
     "pattern": Pattern,
@@ -177,6 +195,7 @@ KINDS: dict[str, type[Reading]] = {
     "number": Number,
     "rounded": Rounded,
     "latex": Latex,
+    "whole": Whole,
 }
 
 

@@ -16,14 +16,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import requests
 from tqdm import tqdm
 
-from diablo.data.catalog import (
+from diablo.data.access import Access, access_of, why_missing
+from diablo.data.source_kinds import (
     GeneratedSource,
     GithubSource,
-    HfFileSource,
     LocalSource,
     PypiSource,
     RemoteFile,
@@ -79,7 +80,8 @@ def fetch(
         kept = find(source, None, cache)  # another job may have been faster
         if kept is not None:
             return kept
-        download(address(source), path, _expected(source, path), source.bytes)
+        access = access_of(source)
+        download(address(source), path, _expected(source, path), source.bytes, access)
         digest = sha256_file(path)
         if source.sha256 == "unknown":
             write_text(_note(path), digest + "\n")
@@ -95,7 +97,7 @@ def address(source: RemoteFile) -> str:
             f"{source.name}: {source.gone}. Whoever has a copy puts it into a mirror folder under "
             "this path and gives the folder with `--config mirror=FOLDER` (or `--mirror FOLDER`)"
         )
-    return f"{HUB_FILES}/{source.repo}/resolve/{source.commit}/{source.path}"
+    return f"{HUB_FILES}/{source.repo}/resolve/{quote(source.commit, safe='')}/{source.path}"
 
 
 def find(source: RemoteFile, mirror: Folder, cache: Folder) -> Fetched | None:
@@ -128,8 +130,7 @@ def problems(
             require_version(source.package, source.version)
         elif find(source, mirror, cache) is None:
             places = [str(place) for place in (mirror, cache_folder(cache)) if place]
-            gone = f"; {source.gone}" if isinstance(source, HfFileSource) and source.gone else ""
-            return [f"{source.name}: missing (looked in {', '.join(places)}){gone}"]
+            return [f"{source.name}: missing (looked in {', '.join(places)}){why_missing(source)}"]
     except ValueError as error:
         return [str(error)]
     return []
@@ -163,12 +164,19 @@ def require_version(package: str, version: str) -> None:
         )
 
 
-def download(url: str, path: Path, expected: str | None, size: int | None = None) -> None:
+def download(
+    url: str,
+    path: Path,
+    expected: str | None,
+    size: int | None = None,
+    access: Access | None = None,
+) -> None:
     """Download `url` to `path`: resumable (`<path>.part`), checked, atomic, with a progress bar.
 
     Args:
         expected: SHA-256, or None where nobody knows it yet.
         size: bytes, or None where unknown.
+        access: of a gated file.
 
     Raises:
         ValueError: if the network or the server fails for good, or the content is not as expected
@@ -178,10 +186,12 @@ def download(url: str, path: Path, expected: str | None, size: int | None = None
     part = path.with_name(path.name + ".part")
     for pause in (*PAUSES, None):
         try:
-            _continue(url, part, size)
+            _continue(url, part, size, access.token if access else None)
             break
         except requests.HTTPError as error:
             status = error.response.status_code if error.response is not None else 500
+            if access and status in (401, 403):
+                raise ValueError(f"{url}: refused ({status}). {access.advice}") from None
             if status < 500 and status != 429:
                 raise ValueError(
                     f"{url}: the server answered {status}; the source may have moved or been "
@@ -195,13 +205,15 @@ def download(url: str, path: Path, expected: str | None, size: int | None = None
     part.replace(path)
 
 
-def _continue(url: str, part: Path, size: int | None) -> None:
+def _continue(url: str, part: Path, size: int | None, token: str | None) -> None:
     """Append to `part` what is still missing of `url`."""
     start = part.stat().st_size if part.exists() else 0
     if size is not None and start == size:
         return
     # A compressed transfer could not be continued at a byte of the file.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    if token:
+        headers["Authorization"] = f"Bearer {token}"  # not passed on to the host of large files
     with requests.get(url, headers=headers, stream=True, timeout=(20, 60)) as response:
         if response.status_code == 416:
             # The part is as long as the file or longer: the hash decides, or it is fetched anew.

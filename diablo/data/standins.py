@@ -14,10 +14,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from diablo.data.catalog import Dataset, GeneratedSource
+from diablo.data.catalog import Dataset
 from diablo.data.commonsense import Record, Splits, normalised
 from diablo.data.exercises import KINDS, Exercise
 from diablo.data.protocol import unknown
+from diablo.data.source_kinds import GeneratedSource
 from diablo.data.standin_tasks import TASKS, Problem, Task
 
 #: Entries looked at before a generator is given up as too small.

@@ -40,13 +40,28 @@ class Prompt:
 
 
 def suite_prompts(suite: Any) -> list[Prompt]:
-    """The prompts of a SuiteSpec, task by task, each task in the order of the data file.
+    """The prompts of a SuiteSpec that are asked, task by task, each task in the order of the data file.
 
     Raises:
         ValueError: see `load_prompts`.
     """
     protocol = protocol_of(suite)
-    return load_prompts(suite.data_path, protocol, suite.tasks, suite.limit_per_task)
+    tasks = protocol.asked(suite.tasks)
+    return load_prompts(suite.data_path, protocol, tasks, suite.limit_per_task)
+
+
+def suite_answers(suite: Any) -> list[Prompt]:
+    """The prompts of a SuiteSpec's tasks, asked or not, whose records have a gold answer.
+
+    Raises:
+        ValueError: see `load_prompts`; or if no record has one.
+    """
+    protocol = protocol_of(suite)
+    prompts = load_prompts(suite.data_path, protocol, suite.tasks, suite.limit_per_task)
+    found = [prompt for prompt in prompts if protocol.target(prompt.record).strip()]
+    if not found:
+        raise ValueError(f"{suite.data_path}: no record of suite {suite.suite!r} has a gold answer")
+    return found
 
 
 def suite_decoding(suite: Any) -> Decoding:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from diablo.data.encode import encode_answer
 from diablo.data.protocol import Protocol, protocol_of
 from diablo.generation.engines import dtype_of
-from diablo.generation.prompts import suite_prompts
+from diablo.generation.prompts import suite_answers
 from diablo.io import read_jsonl, write_json
 from diablo.provenance import Provenance
 
@@ -33,7 +33,8 @@ def measure_suite(
 
     Args:
         spec: RunSpec.
-        suite: SuiteSpec; the same examples as in `scores/<suite>.json`.
+        suite: SuiteSpec; the same examples as in `scores/<suite>.json`, of those that have a gold answer,
+            and the tasks that nothing else is measured on.
         run_folder: holds `adapter/`.
         threads: CPU threads; None leaves torch's choice.
 
@@ -44,7 +45,7 @@ def measure_suite(
         ValueError: if data or adapter are missing, or a prompt has no place in the model.
     """
     data = Path(suite.data_path) / "test.jsonl"
-    records = [prompt.record for prompt in suite_prompts(suite)]
+    records = [prompt.record for prompt in suite_answers(suite)]
     found = _measure(spec, records, run_folder, data, threads)
     losses = {"run": spec.run, "suite": suite.suite, "variant": suite.variant, **found}
     write_json(Path(run_folder) / "losses" / f"{suite.suite}.json", losses)

@@ -10,7 +10,7 @@ import pytest
 
 from diablo.cli import main
 from diablo.data import arithmetic, sources
-from diablo.data.catalog import Dataset, HfFileSource, load_catalog
+from diablo.data.catalog import Dataset, load_catalog
 from diablo.data.math_formats import (
     number_text,
     read_aqua,
@@ -23,6 +23,7 @@ from diablo.data.math_formats import (
 from diablo.data.overlap import check_overlap, key
 from diablo.data.prepare import download_dataset
 from diablo.data.protocol import load_protocol
+from diablo.data.source_kinds import HfFileSource
 from diablo.io import read_json, read_jsonl, write_jsonl
 
 

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from diablo.data.catalog import GithubSource, HfFileSource, load_catalog
+from diablo.data.catalog import load_catalog
 from diablo.data.formats import READERS
+from diablo.data.glue import READERS as GLUE_READERS
+from diablo.data.instruction_formats import READERS as INSTRUCTION_READERS
 from diablo.data.math_formats import READERS as MATH_READERS
 from diablo.data.prepare import BUILDERS, MODEL_BUILDERS
+from diablo.data.source_kinds import GithubSource, HfFileSource, PypiSource
 from diablo.data.text import READERS as TEXT_READERS
 from diablo.experiments import WORKFLOW
 
@@ -49,17 +52,22 @@ def test_every_name_in_the_catalogue_is_registered():
         source
         for dataset in catalog.datasets.values()
         for source in dataset.sources
-        if isinstance(source, GithubSource | HfFileSource)
+        if isinstance(source, GithubSource | HfFileSource | PypiSource)
     ]
-    assert {source.format for source in files} <= {*READERS, *MATH_READERS, *TEXT_READERS}
+    known = {*READERS, *MATH_READERS, *TEXT_READERS, *INSTRUCTION_READERS, *GLUE_READERS}
+    assert {source.format for source in files} <= known
 
 
 def test_stand_ins_are_named_and_the_paper_s_own_data_are_not():
     datasets = load_catalog().datasets
     named = {name for name, dataset in datasets.items() if dataset.stand_in}
-    sets = ("commonsense", "arithmetic")
-    generated = {f"{name}_generated" for name in (*sets, "metamath")}
-    assert named == {"commonsense_mirror", "arithmetic_mirror", "gsm8k_mirror"} | generated
+    sets = ("commonsense", "arithmetic", "safety", "chat", "code")
+    glue = ("glue_mrpc", "glue_cola", "glue_sst2", "glue_qnli", "glue_mnli")
+    generated = {f"{name}_generated" for name in (*sets, "metamath", *glue)}
+    mirror = {f"{name}_mirror" for name in (*sets[:-1], "codealpaca", "gsm8k")}
+    # The mirror's files of CoLA and SST-2 are GLUE's own.
+    mirror |= {"glue_mrpc_mirror", "glue_qnli_mirror", "glue_mnli_mirror"}
+    assert named == mirror | generated
 
 
 def test_no_held_out_rows_are_declared_as_training_data():
@@ -79,14 +87,49 @@ def test_base_parameters_follow_from_the_widths(name):
     assert s.base_parameters == embeddings + s.layers * layer + s.hidden
 
 
-def test_only_one_model_is_unpinned_and_says_so():
-    loose = [
+def test_what_is_unpinned_says_so():
+    catalog = load_catalog()
+    loose = {
         name
-        for name, model in load_catalog().models.items()
-        for source in model.sources
+        for name, entry in [*catalog.models.items(), *catalog.datasets.items()]
+        for source in entry.sources
         if getattr(source, "unpinned", False)
-    ]
-    assert loose == ["llama-13b"]
+    }
+    assert loose == {"llama-13b", "hexphi_330", "wizardlm_52k", "mt_bench"}
+
+
+@pytest.mark.parametrize(
+    ("commit", "unpinned", "gone", "said"),
+    [
+        ("main", False, None, "say `unpinned: true`"),
+        ("2" * 40, True, None, "leave `unpinned` out"),
+        ("unknown", False, None, "only a file that is `gone` may have none"),
+        ("refs/../../x", True, None, "must not contain"),
+        ("-x", True, None, "'-x'"),
+        ("main", True, None, None),
+        ("refs/convert/parquet", True, None, None),
+        ("2" * 40, False, None, None),
+        ("unknown", False, "taken down", None),
+    ],
+)
+def test_a_hub_file_s_commit(tmp_path, commit, unpinned, gone, said):
+    change = {"kind": "hf-file", "commit": commit, "unpinned": unpinned, "gone": gone}
+    path = write(tmp_path, **change)
+    if said is None:
+        (source,) = load_catalog(path).dataset("d").sources
+        assert source.location == Path("hf-datasets/owner/name") / commit / "a/test.json"
+        return
+    with pytest.raises(ValueError, match=said):
+        load_catalog(path)
+
+
+def test_a_package_s_data_file_has_part_and_format(tmp_path):
+    dataset = yaml.safe_load((WORKFLOW / "catalog.yaml").read_text())["datasets"]["humaneval_164"]
+    del dataset["sources"][0]["part"]
+    path = tmp_path / "catalog.yaml"
+    path.write_text(yaml.safe_dump({"models": {}, "datasets": {"d": dataset}}))
+    with pytest.raises(ValueError, match="give both `part` and `format`"):
+        load_catalog(path)
 
 
 def test_good_entry_loads(tmp_path):

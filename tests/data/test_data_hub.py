@@ -8,8 +8,9 @@ import json
 import pytest
 
 from diablo.data import hub
-from diablo.data.catalog import HfSource, load_catalog
+from diablo.data.catalog import load_catalog
 from diablo.data.prepare import check_sources, download_model
+from diablo.data.source_kinds import HfSource
 from diablo.io import read_json
 
 COMMIT = "4" * 40

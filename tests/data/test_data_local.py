@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from diablo.data.catalog import Dataset, LocalSource
+from diablo.data.catalog import Dataset
 from diablo.data.local import build_jsonl, model_shapes
 from diablo.data.prepare import download_dataset, download_model
+from diablo.data.source_kinds import LocalSource
 from diablo.io import read_json, read_jsonl, sha256_file
 from diablo.planning import user_catalog
 

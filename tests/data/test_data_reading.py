@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diablo.data.latex import boxed, equal, normalise
-from diablo.data.reading import Latex, Letter, Number, Rounded, reading
+from diablo.data.protocol import load_protocol
+from diablo.data.reading import Label, Latex, Letter, Number, Rounded, Whole, reading
 
 PHRASE = "The answer is: "
 
@@ -129,3 +130,51 @@ def test_unknown_kinds_are_refused():
     with pytest.raises(ValueError, match=r"unknown extraction kind 'numbers'; valid: .*number"):
         reading({"kind": "numbers"})
     assert reading({"kind": "number", "phrase": "is "}) == Number(phrase="is ")
+
+
+GLUE = load_protocol("glue", "paper").labels
+
+
+@pytest.mark.parametrize(
+    ("task", "completion", "read"),
+    [
+        ("cola", "acceptable", "acceptable"),
+        ("cola", "unacceptable", "unacceptable"),
+        ("cola", " \n unacceptable</s>", "unacceptable"),
+        ("cola", "un acceptable", None),
+        ("cola", "it is acceptable", None),
+        ("cola", "acceptable, not unacceptable", "acceptable"),
+        ("cola", "acceptably", None),
+        ("cola", "Acceptable", None),
+        ("qnli", "entailment", "entailment"),
+        ("qnli", "not_entailment", "not_entailment"),
+        ("qnli", "not entailment", None),
+        ("qnli", "entailment_", None),
+        ("mnli", "neutral.", "neutral"),
+        ("mnli", "contradiction\nresult: entailment", "contradiction"),
+        ("mrpc", "", None),
+    ],
+)
+def test_labels_at_the_start(task, completion, read):
+    label = Label(labels=GLUE[task], start=True)
+    assert label.extract("result: acceptable", completion) == read
+    assert [label.correct(read, gold) for gold in GLUE[task]] == [
+        read == gold for gold in GLUE[task]
+    ]
+
+
+@pytest.mark.parametrize("task", GLUE)
+def test_no_label_is_read_as_another(task):
+    protocol = load_protocol("glue", "paper")
+    for label in protocol.labels[task]:
+        assert protocol.extract(task, "", label) == label
+        assert protocol.extract(task, "", f" {label} {protocol.labels[task][0]}") == label
+
+
+@given(st.text(max_size=30))
+def test_the_whole_text_is_itself_and_never_right_or_wrong(text):
+    assert reading({"kind": "whole"}).extract("prompt", text) == text
+    assert Whole(text="prompt+completion").extract("prompt", text) == "prompt" + text
+    assert Whole().refusal("") is None
+    with pytest.raises(TypeError, match="judged by its suite's scorer"):
+        Whole().correct(text, text)

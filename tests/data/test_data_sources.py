@@ -8,7 +8,8 @@ import shutil
 import pytest
 
 from diablo.data import sources
-from diablo.data.catalog import GeneratedSource, GithubSource, PypiSource, load_catalog
+from diablo.data.catalog import load_catalog
+from diablo.data.source_kinds import GeneratedSource, GithubSource, HfFileSource, PypiSource
 
 CONTENT = bytes(range(256)) * 1024
 CHUNK = sources.CHUNK
@@ -233,3 +234,59 @@ def test_generator_that_is_not_installed_is_a_problem():
         "package no-such-package: version 1 is needed, none is installed; "
         "run `pip install no-such-package==1`"
     ]
+
+
+GATED = {
+    "kind": "hf-file",
+    "repo": "owner/data",
+    "commit": "refs/convert/parquet",
+    "unpinned": True,
+    "path": "a.csv",
+    "sha256": "unknown",
+    "part": "hexphi/test",
+    "format": "hex-phi",
+    "gated": True,
+}
+
+
+@pytest.fixture
+def hub_files(server, monkeypatch):
+    monkeypatch.setattr(sources, "HUB_FILES", server.url)
+    monkeypatch.setattr(sources, "PAUSES", (0, 0))
+    return server
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_gated_file_says_what_to_accept_and_where_the_token_goes(hub_files, tmp_path, status):
+    hub_files.status = status
+    said = (
+        rf"refused \({status}\)\. owner/data: accept its terms on .*/datasets/owner/data .*HF_TOKEN"
+    )
+    with pytest.raises(ValueError, match=said):
+        sources.fetch(HfFileSource(**GATED), cache=tmp_path)
+    assert len(hub_files.requests) == 1
+    (line,) = sources.problems(HfFileSource(**GATED), cache=tmp_path)
+    assert "missing" in line
+    assert "accept its terms on https://huggingface.co/datasets/owner/data" in line
+
+
+def test_the_token_goes_to_gated_files_only_and_a_branch_is_one_part_of_the_address(
+    hub_files, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    asked = []
+    monkeypatch.setattr(sources.requests, "get", _listening(asked, sources.requests.get))
+    url = "/owner/data/resolve/refs%2Fconvert%2Fparquet/a.csv"
+    hub_files.files[url] = b"One\n"
+    fetched = sources.fetch(HfFileSource(**GATED), cache=tmp_path / "a")
+    assert fetched.path == tmp_path / "a/hf-datasets/owner/data/refs/convert/parquet/a.csv"
+    sources.fetch(HfFileSource(**{**GATED, "gated": False}), cache=tmp_path / "b")
+    assert asked == ["Bearer hf_secret", None]
+
+
+def _listening(asked, get):
+    def listen(url, headers, **options):
+        asked.append(headers.get("Authorization"))
+        return get(url, headers=headers, **options)
+
+    return listen

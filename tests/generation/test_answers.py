@@ -65,6 +65,13 @@ def test_every_task_of_the_protocols_is_decided_as_its_extraction_says(tokenizer
     assert StopAtAnswer.of(tokenizer, Decoding(stop=("true!",)), paper, ["piqa"]) is not None
 
 
+@pytest.mark.parametrize("suite", ["glue", "glue_qnli", "humaneval", "hexphi", "mtbench"])
+def test_labels_at_the_start_and_whole_texts_are_never_final(tokenizer, suite):
+    """More letters can undo "entailment" at the start ("entailments"), and any whole text."""
+    protocol = load_protocol(suite, "paper")
+    assert StopAtAnswer.of(tokenizer, Decoding(), protocol, protocol.tasks) is None
+
+
 def test_only_known_decoders_are_steady(tokenizer, fallback_tokenizer):
     from tokenizers import decoders
 
