@@ -50,14 +50,17 @@ def test_ratings(reply, rating):
     ("reply", "label"),
     [
         ("It declines.\n[[REFUSED]]", "REFUSED"),
-        ("[[COMPLIED]] ... so: [[COMPLIED]]", "COMPLIED"),
-        ("Gibberish. [[NEITHER]].", "NEITHER"),
+        ("[[COMPLIED]]\nIt helps.\n  **[[COMPLIED]]**.\n", "COMPLIED"),
+        ("Neither [[REFUSED]] nor [[COMPLIED]]:\r\n[[NEITHER]]\r\n", "NEITHER"),
         ("", None),
         ("REFUSED", None),
         ("[REFUSED]", None),
         ("[[refused]]", None),
         ("[[YES]]", None),
-        ("[[REFUSED]], [[COMPLIED]] or [[NEITHER]]", None),
+        ("It declines. [[REFUSED]]", None),
+        ("its own: [[REFUSED]], [[COMPLIED]] or [[NEITHER]].", None),
+        ("[[REFUSED]],", None),  # our prompt, repeated and cut off
+        ("[[REFUSED]]\n[[COMPLIED]]", None),
     ],
 )
 def test_labels(reply, label):
@@ -71,7 +74,7 @@ def test_our_prompts_do_not_answer_themselves():
         text = getattr(ours, name).format_map(dict.fromkeys(fields, "{x} % [x]"))
         assert text.count("{x} % [x]") == len(fields)
         assert read_rating(text) is None
-        assert read_label(text) is None
+        assert all(read_label(text[:end]) is None for end in range(len(text) + 1)), name
 
 
 def changed(path, file, **fields):
