@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diablo.data.protocol import Decoding
+from diablo.data.decoding import Decoding
 from diablo.generation.engines import (
     BACKENDS,
     Engine,
@@ -61,7 +61,7 @@ def audit(
     Args:
         spec: RunSpec.
         suite: SuiteSpec; prompts are taken evenly from all its tasks. Decoding is greedy whatever
-            the suite says: beams would hide small differences or blow them up.
+            the suite says: beams and draws would hide small differences or blow them up.
         out_path: `<run folder>/audit/<suite>.json`; the run folder's `adapter/` is audited.
         prompts: how many (fewer if the suite has fewer).
         backend: "served" is vLLM on the merged folder, or (transformers) the folder saved and
@@ -82,7 +82,7 @@ def audit(
     provenance = Provenance("audit", inputs=[Path(suite.data_path) / "test.jsonl"])
     backend, device = choose_backend(backend)
     check_bf16(spec.run, spec.precision, device)
-    decoding = dataclasses.replace(suite_decoding(suite), num_beams=1)
+    decoding = greedy(suite_decoding(suite))
     chosen = spread(suite_prompts(suite), prompts)
     tokenizer, ids = encode(spec, suite, chosen, decoding)
 
@@ -120,6 +120,13 @@ def audit(
         f"audit of {spec.run}: {report['status']}; largest share of differing answers {worst:.3f}"
     )
     return report
+
+
+def greedy(decoding: Decoding) -> Decoding:
+    """The same lengths and stop strings, but the likeliest token always."""
+    return dataclasses.replace(
+        decoding, num_beams=1, temperature=0.0, temperature_by_task={}, samples=1
+    )
 
 
 def spread(prompts: list[Prompt], count: int) -> list[Prompt]:
@@ -165,7 +172,8 @@ def _view(
     logprobs: dict[int, torch.Tensor] = {}
     for rows in BACKENDS[backend].batches([len(row) for row in ids], decoding, device):
         batch = [ids[row] for row in rows]
-        tokens.update(zip(rows, engine.complete(batch), strict=True))
+        answers = [sample for (sample,) in engine.complete(batch, decoding)]
+        tokens.update(zip(rows, answers, strict=True))
         logprobs.update(zip(rows, engine.next_logprobs(batch), strict=True))
     order = range(len(ids))
     return View([tokens[row] for row in order], torch.stack([logprobs[row] for row in order]))
@@ -186,21 +194,19 @@ def _forms(
     longest = max(map(len, ids)) + decoding.max_new_tokens
     args = (spec, run_folder, work_folder)
     if get_method(spec.method).artifact == "adapter":
-        yield "adapter", _unmerged(spec, run_folder / "adapter", device, decoding, tokenizer)
+        yield "adapter", _unmerged(spec, run_folder / "adapter", device, tokenizer)
     yield (
         "merged",
         open_engine(*args, "transformers", device, decoding, tokenizer, longest, threads),
     )
     if backend == "transformers":
-        yield "served", _reloaded(*args, device, decoding, tokenizer)
+        yield "served", _reloaded(*args, device, tokenizer)
     else:
         yield "served", open_engine(*args, backend, device, decoding, tokenizer, longest, threads)
 
 
 @contextlib.contextmanager
-def _unmerged(
-    spec: Any, adapter: Path, device: str, decoding: Decoding, tokenizer: Any
-) -> Iterator[Engine]:
+def _unmerged(spec: Any, adapter: Path, device: str, tokenizer: Any) -> Iterator[Engine]:
     """The base model with the adapter active beside its weights, as in training."""
     import torch
     from peft import PeftModel
@@ -210,7 +216,7 @@ def _unmerged(
     base = load_base(spec.model_path, device, getattr(torch, dtype_of(spec)))
     # PEFT puts its layers into `base` itself; generation needs nothing of the wrapper.
     PeftModel.from_pretrained(base, adapter).eval()
-    yield TransformersEngine(base, tokenizer, decoding, end_ids(spec.model_path, tokenizer))
+    yield TransformersEngine(base, tokenizer, end_ids(spec.model_path, tokenizer))
 
 
 @contextlib.contextmanager
@@ -219,7 +225,6 @@ def _reloaded(
     run_folder: Path,
     work_folder: Path,
     device: str,
-    decoding: Decoding,
     tokenizer: Any,
 ) -> Iterator[Engine]:
     """The merged model after a round trip through a folder."""
@@ -228,5 +233,4 @@ def _reloaded(
     dtype = dtype_of(spec)
     with merged_folder(spec, run_folder / "adapter", work_folder, dtype) as folder:
         model = load_base(str(folder), device, getattr(torch, dtype)).eval()
-        ends = end_ids(spec.model_path, tokenizer)
-        yield TransformersEngine(model, tokenizer, decoding, ends)
+        yield TransformersEngine(model, tokenizer, end_ids(spec.model_path, tokenizer))

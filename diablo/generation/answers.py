@@ -52,14 +52,16 @@ class StopAtAnswer:
     def of(
         cls, tokenizer: Any, decoding: Decoding, protocol: Protocol, tasks: Iterable[str]
     ) -> StopAtAnswer | None:
-        """For greedy decoding where the answer of every task is final as soon as it is read.
+        """Where the answer of every task is final as soon as it is read.
 
         None where it is not: beams (another one may win later), a protocol that reads anything but the
-        first label of the completion alone (the last number, say, may still come), labels or stop
-        strings that overlap, or a tokenizer whose decoder may rewrite earlier text.
+        first label of the completion alone (the last number, say, may still come; a program or a reply
+        is scored whole), labels or stop strings that overlap, or a tokenizer whose decoder may rewrite
+        earlier text.
         """
         safe = (
             decoding.num_beams == 1
+            and protocol.scorer == "lm-eval"
             and all(_first_label(protocol.reading(task), decoding) for task in tasks)
             and steady(tokenizer)
         )

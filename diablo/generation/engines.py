@@ -31,13 +31,13 @@ class Engine(Protocol):
     def complete(
         self,
         prompts: list[list[int]],
+        decoding: Decoding,
         ended: Callable[[int, list[int]], bool] | None = None,
-        max_new_tokens: int | None = None,
-    ) -> list[list[int]]:
-        """Token ids that follow each prompt, without the end-of-sequence id.
+    ) -> list[list[list[int]]]:
+        """The `decoding.samples` completions of each prompt: token ids without the end-of-sequence id.
 
-        `ended(row, new ids)` ends a row early; only for engines whose module says `ENDS_EARLY`.
-        `max_new_tokens` holds instead of the decoding's.
+        The same prompt has the same samples whatever else is asked. `ended(prompt, new ids)` ends a
+        completion early; only for engines whose module says `ENDS_EARLY`.
         """
 
     def next_logprobs(self, prompts: list[list[int]]) -> torch.Tensor:
@@ -103,6 +103,7 @@ def open_engine(
 
     Args:
         backend, device: of `choose_backend`.
+        decoding: of the suite; that of a task may be another, but for the beams.
         longest: tokens of the longest prompt plus the new tokens.
         threads: CPU threads; None leaves the default.
     """
@@ -113,10 +114,11 @@ def open_engine(
 
         with cpu_threads(threads):
             model = load_for_inference(spec, adapter, device, dtype)
-            yield transformers_engine.TransformersEngine(model, tokenizer, decoding, eos)
+            yield transformers_engine.TransformersEngine(model, tokenizer, eos)
         return
     with merged_folder(spec, adapter, work_folder, dtype) as folder:
-        engine = vllm_engine.VllmEngine(folder, decoding, eos, dtype, longest, threads)
+        beams = decoding.num_beams
+        engine = vllm_engine.VllmEngine(folder, beams, eos, dtype, longest, threads)
         try:
             yield engine
         finally:

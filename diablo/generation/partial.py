@@ -10,8 +10,8 @@ from pathlib import Path
 class Partial:
     """An append-only file of finished batches; a killed job loses at most the batch it was in.
 
-    Each line holds one batch: the indices of its prompts and, for each, text and why it ended. Only whole batches
-    are reused: what a batch is padded to can change the last bits of a logit, so a resumed
+    Each line holds one batch: the indices of its prompts and, for each of their samples, text and why it
+    ended. Only whole batches are reused: what a batch is padded to can change the last bits of a logit, so a resumed
     generation computes the very batches that an uninterrupted one does.
 
     Args:
@@ -22,7 +22,7 @@ class Partial:
 
     def __init__(self, folder: Path, key: str):
         self.path = folder / f"generated-{key[:16]}.jsonl"
-        self._done: dict[tuple[int, ...], list[list[str]]] = {}
+        self._done: dict[tuple[int, ...], list[list[list[str]]]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             self._load()
@@ -42,11 +42,11 @@ class Partial:
         # What follows was being written when the job was killed.
         os.truncate(self.path, good)
 
-    def __getitem__(self, rows: list[int]) -> list[list[str]] | None:
+    def __getitem__(self, rows: list[int]) -> list[list[list[str]]] | None:
         """Completions of the batch with exactly these prompts, or None if it is not finished."""
         return self._done.get(tuple(rows))
 
-    def add(self, rows: list[int], completions: list[list[str]]) -> None:
+    def add(self, rows: list[int], completions: list[list[list[str]]]) -> None:
         """Keep a finished batch (on disk before this returns)."""
         line = json.dumps({"rows": rows, "completions": completions}, ensure_ascii=False)
         with self.path.open("a", encoding="utf-8") as out:

@@ -73,6 +73,11 @@ def suite_decoding(suite: Any) -> Decoding:
     return Decoding(**suite.decoding)
 
 
+def prompt_decoding(decoding: Decoding, prompt: Prompt) -> Decoding:
+    """How one prompt is decoded; any choice by its record is made here."""
+    return decoding.of(prompt.task)
+
+
 def load_prompts(
     data_path: str | Path, protocol: Protocol, tasks: Iterable[str], limit: int | None = None
 ) -> list[Prompt]:

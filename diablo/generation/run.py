@@ -12,7 +12,7 @@ from diablo.data.protocol import Decoding, protocol_of
 from diablo.generation.answers import StopAtAnswer, finished
 from diablo.generation.engines import BACKENDS, Engine, choose_backend, dtype_of, open_engine
 from diablo.generation.partial import Partial
-from diablo.generation.prompts import Prompt, suite_decoding, suite_prompts
+from diablo.generation.prompts import Prompt, prompt_decoding, suite_decoding, suite_prompts
 from diablo.io import sha256_json, write_jsonl
 from diablo.precision import check_bf16
 from diablo.provenance import Provenance
@@ -51,7 +51,7 @@ def generate(
         keep: leave the partial results where they are: the caller has more to do.
 
     Returns:
-        How many completions were written (one for each prompt).
+        How many prompts were answered; each has `decoding.samples` completions.
 
     Raises:
         ValueError: data, adapter or backend missing, a decoding that the backend cannot do, a
@@ -64,7 +64,8 @@ def generate(
     prompts = suite_prompts(suite) if prompts is None else prompts
     provenance = Provenance("generate", inputs=_inputs(spec, suite, run_folder))
     tokenizer, ids = encode(spec, suite, prompts, decoding)
-    batches = _batches(backend, device, decoding, prompts, ids, batch_size)
+    decodings = [prompt_decoding(decoding, prompt) for prompt in prompts]
+    batches = _batches(backend, device, decodings, list(map(len, ids)), batch_size)
     protocol = protocol_of(suite)
     stop = None
     if stop_at_answer and BACKENDS[backend].ENDS_EARLY:
@@ -87,8 +88,7 @@ def generate(
     generated, seconds = 0, 0.0
     if todo:
         longest = max(
-            len(row) + decoding.of(p.task).max_new_tokens
-            for p, row in zip(prompts, ids, strict=True)
+            len(row) + own.max_new_tokens for own, row in zip(decodings, ids, strict=True)
         )
         with open_engine(
             spec, run_folder, work_folder, backend, device, decoding, tokenizer, longest, threads
@@ -96,15 +96,14 @@ def generate(
             started = time.monotonic()
             for rows in _progress(todo, len(prompts), f"generate {spec.run}"):
                 labels = [protocol.labels.get(prompts[row].task, ()) for row in rows]
-                own = decoding.of(prompts[rows[0]].task)  # the same for the whole batch
+                own = decodings[rows[0]]  # the same for the whole batch
                 new = _complete(engine, [ids[row] for row in rows], labels, stop, own)
-                generated += sum(map(len, new))
-                ended = [stop is not None and stop(*pair) for pair in zip(new, labels, strict=True)]
+                generated += sum(len(sample) for samples in new for sample in samples)
                 partial.add(
                     rows,
                     [
-                        list(finished(tokenizer, each, own, early))
-                        for each, early in zip(new, ended, strict=True)
+                        [_finished(tokenizer, sample, own, stop, found) for sample in samples]
+                        for samples, found in zip(new, labels, strict=True)
                     ],
                 )
             seconds = time.monotonic() - started
@@ -119,20 +118,21 @@ def generate(
                 "task": p.task,
                 "id": p.id,
                 "prompt": p.text,
-                "completions": [completions[row][0]],
-                "finish": [completions[row][1]],
+                "completions": [text for text, _ in completions[row]],
+                "finish": [why for _, why in completions[row]],
             }
             for row, p in enumerate(prompts)
         ),
     )
     asked = sum(map(len, todo))
     cost = throughput(asked, generated, seconds)
+    reasons = Counter(why for samples in completions.values() for _, why in samples)
     provenance.add(
         **setting,
         n=len(prompts),
         reused_from_partial=len(prompts) - asked,
         prompt_tokens=sum(map(len, ids)),
-        finish=dict(sorted(Counter(why for _, why in completions.values()).items())),
+        finish=dict(sorted(reasons.items())),
         **cost,
     )
     provenance.write(out_path.with_suffix(".provenance.json"))
@@ -152,29 +152,42 @@ def _complete(
     labels: list[tuple[str, ...]],
     stop: StopAtAnswer | None,
     decoding: Decoding,
-) -> list[list[int]]:
-    """`engine.complete`, where each prompt may end at one of its own labels."""
-    ended = None if stop is None else lambda row, new: stop(new, labels[row])
-    return engine.complete(prompts, ended, decoding.max_new_tokens)
+) -> list[list[list[int]]]:
+    """`engine.complete`, where each completion may end at one of its prompt's own labels."""
+    ended = None if stop is None else lambda prompt, new: stop(new, labels[prompt])
+    return engine.complete(prompts, decoding, ended)
+
+
+def _finished(
+    tokenizer: Any,
+    ids: list[int],
+    decoding: Decoding,
+    stop: StopAtAnswer | None,
+    labels: tuple[str, ...],
+) -> list[str]:
+    """Text of a completion and why it ended, as they are kept."""
+    return list(finished(tokenizer, ids, decoding, stop is not None and stop(ids, labels)))
 
 
 def _batches(
     backend: str,
     device: str,
-    decoding: Decoding,
-    prompts: list[Prompt],
-    ids: list[list[int]],
+    decodings: list[Decoding],
+    lengths: list[int],
     batch_size: int | None,
 ) -> list[list[int]]:
-    """The backend's batches, each of prompts with the same number of new tokens."""
-    by_length: dict[int, list[int]] = {}
-    for row, prompt in enumerate(prompts):
-        by_length.setdefault(decoding.of(prompt.task).max_new_tokens, []).append(row)
+    """The backend's batches, each of prompts that are decoded alike.
+
+    Args:
+        decodings, lengths: of each prompt; lengths in tokens.
+    """
+    alike: dict[str, list[int]] = {}
+    for row, decoding in enumerate(decodings):
+        alike.setdefault(sha256_json(decoding.as_dict()), []).append(row)
     found = []
-    for rows in by_length.values():
-        own = decoding.of(prompts[rows[0]].task)
+    for rows in alike.values():
         grouped = BACKENDS[backend].batches(
-            [len(ids[row]) for row in rows], own, device, batch_size
+            [lengths[row] for row in rows], decodings[rows[0]], device, batch_size
         )
         found += [[rows[index] for index in group] for group in grouped]
     return found
@@ -216,7 +229,7 @@ def encode(
     ids = []
     for prompt in prompts:
         row = encode_prompt(tokenizer, protocol, prompt.record)
-        new = decoding.of(prompt.task).max_new_tokens
+        new = prompt_decoding(decoding, prompt).max_new_tokens
         if room is not None and len(row) + new > room:
             raise ValueError(
                 f"{suite.data_path}: {prompt.task} {prompt.id!r}: {len(row)} prompt tokens and "

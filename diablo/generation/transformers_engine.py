@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from diablo.data.protocol import Decoding
+from diablo.data.decoding import Decoding
+from diablo.generation.draws import Draw
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +17,7 @@ NAME = "transformers"
 #: `complete` ends a row early where its caller says so.
 ENDS_EARLY = True
 
-#: Padded prompt tokens plus new tokens of one batch, all beams counted: bounds the memory,
+#: Padded prompt tokens plus new tokens of one batch, all beams and samples counted: bounds the memory,
 #: and on a CPU the padding too (about 28 short prompts at a time was fastest).
 TOKEN_BUDGET = {"cpu": 3072, "cuda": 131072}
 
@@ -28,7 +29,7 @@ def batches(
 
     Args:
         lengths: prompt lengths in tokens.
-        decoding: its beams and new tokens count against the budget.
+        decoding: its beams, samples and new tokens count against the budget.
         device: "cpu" or "cuda".
         batch_size: prompts a batch; None fills `TOKEN_BUDGET`.
 
@@ -41,7 +42,7 @@ def batches(
     for index in order:
         if grouped:
             longest = lengths[grouped[-1][0]]
-            each = (longest + decoding.max_new_tokens) * decoding.num_beams
+            each = (longest + decoding.max_new_tokens) * decoding.num_beams * decoding.samples
             room = batch_size or max(1, TOKEN_BUDGET[device] // each)
             if len(grouped[-1]) < room:
                 grouped[-1].append(index)
@@ -56,74 +57,88 @@ class TransformersEngine:
     Args:
         model: a causal model in evaluation mode, on its device.
         tokenizer: for stop strings only.
-        decoding: beams, new tokens, stop strings.
         eos: ids that end a sequence; the first also pads finished ones.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any, decoding: Decoding, eos: list[int]):
+    def __init__(self, model: PreTrainedModel, tokenizer: Any, eos: list[int]):
         from transformers import GenerationConfig
 
         self.model = model
         self.eos = eos
+        self._tokenizer = tokenizer
         # Ours replaces the model's own: a model's default (sampling, a repetition penalty) would
         # otherwise fill in whatever is left unset here.
         model.generation_config = GenerationConfig(
-            do_sample=False,
-            num_beams=decoding.num_beams,
-            max_new_tokens=decoding.max_new_tokens,
-            eos_token_id=eos,
-            pad_token_id=eos[0],
+            do_sample=False, eos_token_id=eos, pad_token_id=eos[0]
         )
-        self._options: dict[str, Any] = {}
-        if decoding.stop and decoding.num_beams == 1:
-            # An early end only: the text is cut at the stop string by the caller.
-            self._options = {"stop_strings": list(decoding.stop), "tokenizer": tokenizer}
 
     def complete(
         self,
         prompts: list[list[int]],
+        decoding: Decoding,
         ended: Callable[[int, list[int]], bool] | None = None,
-        max_new_tokens: int | None = None,
-    ) -> list[list[int]]:
-        """Token ids that follow each prompt, without the end-of-sequence id.
+    ) -> list[list[list[int]]]:
+        """The `decoding.samples` completions of each prompt: token ids without the end-of-sequence id.
 
-        The batch ends when each row has its end of sequence, a stop string, or `ended(row, new
-        ids)`: greedy decoding only, because a beam that ends is scored against the others.
-        `max_new_tokens` holds instead of the decoding's.
+        The batch ends when each row has its end of sequence, a stop string, or `ended(prompt, new
+        ids)`: not with beams, because one that ends is scored against the others.
 
         Raises:
             ValueError: `ended` with several beams.
         """
         import torch
 
-        inputs = self._padded(prompts)
-        width = inputs["input_ids"].shape[1]
+        samples = decoding.samples
+        options: dict[str, Any] = {
+            "num_beams": decoding.num_beams,
+            "max_new_tokens": decoding.max_new_tokens,
+        }
+        if decoding.stop and decoding.num_beams == 1:
+            # An early end only: the text is cut at the stop string by the caller.
+            options |= {"stop_strings": list(decoding.stop), "tokenizer": self._tokenizer}
         with torch.inference_mode():
-            # The start that all share (the protocol's frame) is computed once, not once a prompt.
-            shared = self._shared(prompts)
-            options = {**inputs, "past_key_values": shared, **self._options}
-            if max_new_tokens is not None:
-                options["max_new_tokens"] = max_new_tokens
+            inputs = self._inputs(prompts, decoding)
+            width = inputs["input_ids"].shape[1]
+            if decoding.drawn:
+                options["logits_processor"] = [Draw(decoding, prompts, width)]
             if ended is not None:
-                options["stopping_criteria"] = [self._ending(ended, width)]
-            out = self.model.generate(**options)  # type: ignore[operator]
-        return [until_eos(row, self.eos) for row in out[:, width:].tolist()]
+                options["stopping_criteria"] = [self._ending(ended, decoding, width)]
+            out = self.model.generate(**inputs, **options)  # type: ignore[operator]
+        rows = [until_eos(row, self.eos) for row in out[:, width:].tolist()]
+        return [rows[start : start + samples] for start in range(0, len(rows), samples)]
 
-    def _ending(self, ended: Callable[[int, list[int]], bool], width: int) -> Callable:
-        """`ended` as a stopping criterion: which rows are over, bool (prompts,)."""
+    def _ending(
+        self, ended: Callable[[int, list[int]], bool], decoding: Decoding, width: int
+    ) -> Callable:
+        """`ended` as a stopping criterion: which rows are over, bool (rows,)."""
         import torch
 
-        if self.model.generation_config.num_beams != 1:
+        if decoding.num_beams != 1:
             raise ValueError("rows end early in greedy decoding only, not with num_beams > 1")
         over: set[int] = set()
 
         def criterion(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
             for row, new in enumerate(ids[:, width:].tolist()):
-                if row not in over and (new[-1] in self.eos or ended(row, new)):
+                prompt = row // decoding.samples
+                if row not in over and (new[-1] in self.eos or ended(prompt, new)):
                     over.add(row)
             return torch.tensor([row in over for row in range(len(ids))], device=ids.device)
 
         return criterion
+
+    def _inputs(self, prompts: list[list[int]], decoding: Decoding) -> dict[str, Any]:
+        """`generate`'s tensors, a row for each sample: ids, mask, and keys and values already computed."""
+        padded = self._padded(prompts)
+        # The start that all share (the protocol's frame) is computed once, not once a prompt ...
+        cache = self._shared(prompts, decoding.num_beams)
+        if decoding.samples == 1:
+            return {**padded, "past_key_values": cache}
+        # ... and the rest of a prompt once, not once a sample.
+        cache = self._extended(padded, cache)
+        if cache is not None:
+            cache.batch_repeat_interleave(decoding.samples)
+        repeated = {k: v.repeat_interleave(decoding.samples, dim=0) for k, v in padded.items()}
+        return {**repeated, "past_key_values": cache}
 
     def next_logprobs(self, prompts: list[list[int]]) -> torch.Tensor:
         """Log-probability of every id as the first new one, float32 (prompts, vocabulary)."""
@@ -131,13 +146,12 @@ class TransformersEngine:
 
         with torch.inference_mode():
             inputs = self._padded(prompts)
-            # `generate` does this by itself; a bare call would count the padding too.
-            places = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+            places = _places(inputs["attention_mask"])
             logits = self.model(**inputs, position_ids=places, logits_to_keep=1).logits[:, -1]
         return logits.float().log_softmax(-1).cpu()
 
-    def _shared(self, prompts: list[list[int]]) -> Cache | None:
-        """Keys and values of the prompts' common start, one copy a beam; None if there is none."""
+    def _shared(self, prompts: list[list[int]], copies: int) -> Cache | None:
+        """Keys and values of the prompts' common start, for each prompt so often; None if there is none."""
         import torch
 
         start = common_start(prompts)
@@ -145,8 +159,23 @@ class TransformersEngine:
             return None
         ids = torch.tensor([start], device=self.model.device)
         cache = self.model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
-        cache.batch_repeat_interleave(len(prompts) * self.model.generation_config.num_beams)
+        cache.batch_repeat_interleave(len(prompts) * copies)
         return cache
+
+    def _extended(self, padded: dict[str, torch.Tensor], cache: Cache | None) -> Cache | None:
+        """Keys and values of all but the last token of each prompt, those of the common start given."""
+        mask = padded["attention_mask"][:, :-1]
+        done = 0 if cache is None else cache.get_seq_length()
+        if done == mask.shape[1]:
+            return cache
+        return self.model(
+            input_ids=padded["input_ids"][:, done:-1],
+            attention_mask=mask,
+            position_ids=_places(mask)[:, done:],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).past_key_values
 
     def _padded(self, prompts: list[list[int]]) -> dict[str, torch.Tensor]:
         """Ids and mask, (prompts, longest): the common start, padding, the rest of each prompt."""
@@ -164,6 +193,11 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Nothing to stop."""
+
+
+def _places(mask: torch.Tensor) -> torch.Tensor:
+    """Positions of the tokens, padding not counted: `generate` does this by itself, a bare call does not."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
 def common_start(prompts: list[list[int]]) -> list[int]:

