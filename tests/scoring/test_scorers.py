@@ -12,6 +12,7 @@ from generation_cases import TASKS
 from scoring_cases import store, suite_of
 
 from diablo.data.protocol import Entry, load_protocol
+from diablo.generation.turns import second_prompts
 from diablo.io import read_json, write_jsonl
 from diablo.scoring import score
 from diablo.scoring.options import Scored, ScoreOptions
@@ -145,3 +146,41 @@ def test_statistics_of_a_set_stand_beside_the_accuracy(dataset, tmp_path, monkey
         assert (entry["n"], entry["available"], entry["unit"]) == (7, 7, "%")
     # The mean is of the accuracies alone.
     assert scores["average"] == (tasks["boolq"]["value"] + tasks["piqa"]["value"]) / 2
+
+
+def test_answers_of_a_second_turn_belong_to_the_first_ones(tmp_path, monkeypatch) -> None:
+    records = [
+        {
+            "id": str(i),
+            "task": "mtbench",
+            "instruction": f"What is {i}?",
+            "answer": "x",
+            "output": "x",
+        }
+        for i in range(2)
+    ]
+    records[1]["instruction2"] = "And more?"
+    write_jsonl(tmp_path / "data" / "test.jsonl", records)
+    fields = {"suite": "mtbench", "tasks": ["mtbench"], "second_turn": True}
+    suite = suite_of(tmp_path / "data", **fields)
+    case = store(tmp_path, suite, lambda prompt: f"answer {prompt.id}")
+    seen = {}
+
+    def score_chat(suite, prompts, stored, work_folder, options) -> Scored:
+        seen.update(stored)
+        return Scored({})
+
+    monkeypatch.setattr("diablo.scoring.chat.score_chat", score_chat)
+    with pytest.raises(ValueError, match="mtbench_turn2 '1': not generated"):
+        score(case.spec, suite, case.path, case.out)
+    (asked,) = second_prompts(suite, case.rows)
+    row = {"task": "mtbench_turn2", "id": "1", "prompt": asked.text, "completions": ["more"]}
+    write_jsonl(case.path, [*case.rows, row])
+    score(case.spec, suite, case.path, case.out)
+    assert "answer 1" in asked.text
+    assert seen["mtbench_turn2", "1"] == (asked.text, ["more"])
+    assert len(seen) == 3
+    # Asked after another answer than the stored one.
+    write_jsonl(case.path, [*case.rows, row | {"prompt": asked.text.replace("answer 1", "other")}])
+    with pytest.raises(ValueError, match="mtbench_turn2 '1': generated for a prompt that is not"):
+        score(case.spec, suite, case.path, case.out)
