@@ -29,7 +29,7 @@ from diablo.generation.run import encode
 from diablo.generation.transformers_engine import TransformersEngine
 from diablo.io import write_json
 from diablo.methods import get_method
-from diablo.methods.base import load_base
+from diablo.methods.base import is_encoder_decoder, load_base
 from diablo.precision import check_bf16
 from diablo.provenance import Provenance
 
@@ -80,7 +80,7 @@ def audit(
     out_path = Path(out_path)
     run_folder, work_folder = out_path.parent.parent, out_path.parent / ".work"
     provenance = Provenance("audit", inputs=[Path(suite.data_path) / "test.jsonl"])
-    backend, device = choose_backend(backend)
+    backend, device = choose_backend(backend, is_encoder_decoder(spec.model_path))
     check_bf16(spec.run, spec.precision, device)
     decoding = greedy(suite_decoding(suite))
     chosen = spread(suite_prompts(suite), prompts)

@@ -47,19 +47,26 @@ class Engine(Protocol):
         """Free what it holds."""
 
 
-def choose_backend(backend: str) -> tuple[str, str]:
+def choose_backend(backend: str, encoder_decoder: bool = False) -> tuple[str, str]:
     """(backend, device): `auto` is vLLM on a GPU and transformers on a CPU; device "cuda" or "cpu".
 
+    Args:
+        encoder_decoder: whether the model is one, which transformers alone decodes.
+
     Raises:
-        ValueError: for an unknown backend.
+        ValueError: for an unknown backend, or vLLM with an encoder-decoder.
     """
     import torch
 
     if backend not in ("auto", *BACKENDS):
         raise ValueError(unknown("backend", backend, ("auto", *BACKENDS), "--backend"))
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if encoder_decoder and backend == "vllm":
+        raise ValueError(
+            "backend vllm: it has no encoder-decoder models such as T5; use --backend transformers"
+        )
     if backend == "auto":
-        backend = "vllm" if device == "cuda" else "transformers"
+        backend = "vllm" if device == "cuda" and not encoder_decoder else "transformers"
     return backend, device
 
 

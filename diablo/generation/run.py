@@ -14,6 +14,7 @@ from diablo.generation.engines import BACKENDS, Engine, choose_backend, dtype_of
 from diablo.generation.partial import Partial
 from diablo.generation.prompts import Prompt, prompt_decoding, suite_decoding, suite_prompts
 from diablo.io import sha256_json, write_jsonl
+from diablo.methods.base import is_encoder_decoder
 from diablo.precision import check_bf16
 from diablo.provenance import Provenance
 
@@ -41,7 +42,8 @@ def generate(
         run_folder: holds `adapter/`.
         out_path: `generations/<suite>.jsonl`; `<suite>.provenance.json` is written beside it.
         work_folder: for partial results and merged weights; emptied at the end.
-        backend: "auto" (vLLM on a GPU, transformers on a CPU), "vllm" or "transformers".
+        backend: "auto" (vLLM on a GPU, transformers on a CPU and for encoder-decoders), "vllm" or
+            "transformers".
         batch_size: prompts at a time; None fits the memory.
         threads: CPU threads; None leaves the default.
         stop_at_answer: end a completion as soon as its answer is there, where the engine can and
@@ -58,7 +60,7 @@ def generate(
             prompt that is too long for the model, or bfloat16 on a CPU that has none.
     """
     run_folder, out_path, work_folder = Path(run_folder), Path(out_path), Path(work_folder)
-    backend, device = choose_backend(backend)
+    backend, device = choose_backend(backend, is_encoder_decoder(spec.model_path))
     check_bf16(spec.run, spec.precision, device)
     decoding = suite_decoding(suite)
     prompts = suite_prompts(suite) if prompts is None else prompts
@@ -225,12 +227,15 @@ def encode(
 
     protocol = protocol_of(suite)
     tokenizer = AutoTokenizer.from_pretrained(spec.model_path)
-    room = getattr(AutoConfig.from_pretrained(spec.model_path), "max_position_embeddings", None)
+    config, pairs = AutoConfig.from_pretrained(spec.model_path), is_encoder_decoder(spec.model_path)
+    room = getattr(config, "max_position_embeddings", None)
     ids = []
     for prompt in prompts:
-        row = encode_prompt(tokenizer, protocol, prompt.record)
+        row = encode_prompt(tokenizer, protocol, prompt.record, pairs)
         new = prompt_decoding(decoding, prompt).max_new_tokens
-        if room is not None and len(row) + new > room:
+        # An encoder and a decoder have so many positions each.
+        needed = max(len(row), new) if pairs else len(row) + new
+        if room is not None and needed > room:
             raise ValueError(
                 f"{suite.data_path}: {prompt.task} {prompt.id!r}: {len(row)} prompt tokens and "
                 f"{new} new ones do not fit {spec.model_path} ({room} positions)"

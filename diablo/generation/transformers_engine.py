@@ -1,4 +1,7 @@
-"""The `transformers` backend: a model in memory, `model.generate`, left padding."""
+"""The `transformers` backend: a model in memory and `model.generate`.
+
+A causal model's prompts are padded on the left, those of an encoder-decoder on the right of its encoder.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from diablo.data.decoding import Decoding
 from diablo.generation.draws import Draw
+from diablo.methods.base import is_encoder_decoder
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +59,7 @@ class TransformersEngine:
     """Decodes batches of token ids with `model.generate`.
 
     Args:
-        model: a causal model in evaluation mode, on its device.
+        model: in evaluation mode, on its device; causal or encoder-decoder.
         tokenizer: for stop strings only.
         eos: ids that end a sequence; the first also pads finished ones.
     """
@@ -66,10 +70,15 @@ class TransformersEngine:
         self.model = model
         self.eos = eos
         self._tokenizer = tokenizer
+        #: The id that an encoder-decoder's decoder starts with; None for a causal model.
+        self._start = _decoder_start(model) if is_encoder_decoder(model) else None
         # Ours replaces the model's own: a model's default (sampling, a repetition penalty) would
         # otherwise fill in whatever is left unset here.
         model.generation_config = GenerationConfig(
-            do_sample=False, eos_token_id=eos, pad_token_id=eos[0]
+            do_sample=False,
+            eos_token_id=eos,
+            pad_token_id=eos[0],
+            decoder_start_token_id=self._start,
         )
 
     def complete(
@@ -98,7 +107,8 @@ class TransformersEngine:
             options |= {"stop_strings": list(decoding.stop), "tokenizer": self._tokenizer}
         with torch.inference_mode():
             inputs = self._inputs(prompts, decoding)
-            width = inputs["input_ids"].shape[1]
+            # What comes back starts with the padded prompt, or with the decoder's start alone.
+            width = inputs["input_ids"].shape[1] if self._start is None else 1
             if decoding.drawn:
                 options["logits_processor"] = [Draw(decoding, prompts, width)]
             if ended is not None:
@@ -129,6 +139,8 @@ class TransformersEngine:
     def _inputs(self, prompts: list[list[int]], decoding: Decoding) -> dict[str, Any]:
         """`generate`'s tensors, a row for each sample: ids, mask, and keys and values already computed."""
         padded = self._padded(prompts)
+        if self._start is not None:
+            return _repeated(padded, decoding.samples)
         # The start that all share (the protocol's frame) is computed once, not once a prompt ...
         cache = self._shared(prompts, decoding.num_beams)
         if decoding.samples == 1:
@@ -137,17 +149,22 @@ class TransformersEngine:
         cache = self._extended(padded, cache)
         if cache is not None:
             cache.batch_repeat_interleave(decoding.samples)
-        repeated = {k: v.repeat_interleave(decoding.samples, dim=0) for k, v in padded.items()}
-        return {**repeated, "past_key_values": cache}
+        return {**_repeated(padded, decoding.samples), "past_key_values": cache}
 
     def next_logprobs(self, prompts: list[list[int]]) -> torch.Tensor:
         """Log-probability of every id as the first new one, float32 (prompts, vocabulary)."""
         import torch
 
         with torch.inference_mode():
-            inputs = self._padded(prompts)
-            places = _places(inputs["attention_mask"])
-            logits = self.model(**inputs, position_ids=places, logits_to_keep=1).logits[:, -1]
+            inputs: dict[str, Any] = self._padded(prompts)
+            if self._start is None:
+                inputs["position_ids"] = _places(inputs["attention_mask"])
+                inputs["logits_to_keep"] = 1
+            else:
+                inputs["decoder_input_ids"] = inputs["input_ids"].new_full(
+                    (len(prompts), 1), self._start
+                )
+            logits = self.model(**inputs).logits[:, -1]
         return logits.float().log_softmax(-1).cpu()
 
     def _shared(self, prompts: list[list[int]], copies: int) -> Cache | None:
@@ -178,10 +195,14 @@ class TransformersEngine:
         ).past_key_values
 
     def _padded(self, prompts: list[list[int]]) -> dict[str, torch.Tensor]:
-        """Ids and mask, (prompts, longest): the common start, padding, the rest of each prompt."""
+        """Ids and mask, (prompts, longest): the common start, padding, the rest of each prompt.
+
+        An encoder's texts are padded at their end.
+        """
         import torch
 
-        width, start = max(map(len, prompts)), len(common_start(prompts))
+        width = max(map(len, prompts))
+        start = len(common_start(prompts)) if self._start is None else width
         ids = torch.full((len(prompts), width), self.eos[0])
         mask = torch.zeros_like(ids)
         for row, prompt in enumerate(prompts):
@@ -193,6 +214,16 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Nothing to stop."""
+
+
+def _decoder_start(model: PreTrainedModel) -> int:
+    start = model.generation_config.decoder_start_token_id  # type: ignore[union-attr]
+    return model.config.decoder_start_token_id if start is None else start
+
+
+def _repeated(inputs: dict[str, torch.Tensor], samples: int) -> dict[str, torch.Tensor]:
+    """Each row so often, one after the other."""
+    return {key: tensor.repeat_interleave(samples, dim=0) for key, tensor in inputs.items()}
 
 
 def _places(mask: torch.Tensor) -> torch.Tensor:

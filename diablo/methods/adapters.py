@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from diablo.io import read_json, write_json
 
+from .base import is_encoder_decoder
+
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel
 
 
 def wrap(model: PreTrainedModel, config: PeftConfig, spec: Any) -> PeftModel:
-    """`model` with an adapter on it, only the adapter trainable.
+    """`model` with an adapter on it, only the adapter trainable; the config is told the kind of model.
 
     Trainable weights are float32 unless the precision is `bf16-pure`, where they have the base's type.
 
@@ -22,6 +24,7 @@ def wrap(model: PreTrainedModel, config: PeftConfig, spec: Any) -> PeftModel:
     """
     from peft import get_peft_model
 
+    config.task_type = "SEQ_2_SEQ_LM" if is_encoder_decoder(model) else "CAUSAL_LM"
     pure = spec.precision == "bf16-pure"
     wrapped = get_peft_model(model, config, autocast_adapter_dtype=not pure)
     if pure:

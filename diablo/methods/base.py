@@ -13,29 +13,43 @@ if TYPE_CHECKING:
 def load_base(
     model_path: str, device: str, dtype: torch.dtype, dequantise: bool = False
 ) -> PreTrainedModel:
-    """The causal language model in a folder, on its device.
+    """The language model in a folder, causal or encoder-decoder, on its device.
 
     Args:
-        dtype: of the weights; of the arithmetic where they are packed.
+        dtype: of the weights; of the arithmetic where they are packed. T5 keeps its `wo` in float32 where
+            the others are float16, in which they overflow.
         dequantise: packed weights become floating-point ones of `dtype`, into which can be merged; those
             of compressed-tensors always do, as transformers has no arithmetic on them.
 
     Raises:
         ValueError: if there is no such folder.
     """
-    from transformers import AutoModelForCausalLM
-
     if not Path(model_path).is_dir():
         raise ValueError(
             f"model folder {model_path!r} does not exist; build it with `diablo download --model`, or "
             "with `diablo quantize` if it is a quantised one"
         )
-    model: Any = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype)
+    model: Any = auto_class(model_path).from_pretrained(model_path, dtype=dtype)
     set_compute_dtype(model, dtype)
     # transformers decompresses these at the first forward pass anyway, for good.
     if dequantise or packing(model) == "compressed-tensors":
         model = dequantised(model, dtype)
     return model.to(device)
+
+
+def is_encoder_decoder(model: torch.nn.Module | str) -> bool:
+    """Whether a model, or the one in a folder, has an encoder for its prompts (T5, say)."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model) if isinstance(model, str) else model.config
+    return bool(getattr(config, "is_encoder_decoder", False))
+
+
+def auto_class(model_path: str) -> Any:
+    """transformers' auto class for the model in a folder."""
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    return AutoModelForSeq2SeqLM if is_encoder_decoder(model_path) else AutoModelForCausalLM
 
 
 def packing(model: torch.nn.Module) -> str | None:

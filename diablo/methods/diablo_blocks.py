@@ -29,6 +29,5 @@ def prepare(
         num_blocks=spec.num_blocks,
         dropout=spec.dropout,
         target_modules=list(spec.modules),
-        task_type="CAUSAL_LM",
     )
     return wrap(model, config, spec)

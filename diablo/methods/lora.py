@@ -29,7 +29,6 @@ def config(spec: Any, **changes: Any) -> LoraConfig:
         "lora_alpha": spec.alpha,
         "lora_dropout": spec.dropout,
         "target_modules": list(spec.modules),
-        "task_type": "CAUSAL_LM",
     }
     return LoraConfig(**{**settings, **changes})
 

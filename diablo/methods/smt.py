@@ -64,7 +64,6 @@ def prepare(
         block_positions=positions,
         dropout=spec.dropout,
         target_modules=list(spec.modules),
-        task_type="CAUSAL_LM",
     )
     return wrap(model, config, spec)
 

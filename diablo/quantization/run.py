@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from diablo.io import atomic_path, read_json, sha256_file, write_json
+from diablo.methods.base import is_encoder_decoder
 from diablo.precision import check_bf16
 from diablo.provenance import Provenance
 
@@ -103,6 +104,10 @@ def work_folder(folder: Path, spec: Any) -> Path:
 
 def load_float(spec: Any) -> Any:
     """The float model on the CPU, in the spec's precision, in evaluation mode and frozen."""
+    if is_encoder_decoder(spec.model_path):
+        raise ValueError(
+            f"{spec.name}: {spec.model_path} is an encoder-decoder; only decoder-only models are quantised"
+        )
     model: Any = AutoModelForCausalLM.from_pretrained(spec.model_path, dtype=DTYPES[spec.precision])
     return model.eval().requires_grad_(False)
 

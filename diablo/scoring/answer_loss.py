@@ -1,7 +1,7 @@
 """The answer loss: how well a trained model predicts the gold answers of examples it has not seen.
 
-Teacher forcing: the evaluation prompt, then the gold answer's tokens, whose negative log-likelihood is
-taken (the end-of-sequence token left out). It moves long before an accuracy does, and separates
+Teacher forcing: the evaluation prompt, then the gold answer's tokens (of an encoder-decoder, in its
+decoder), whose negative log-likelihood is taken (the end-of-sequence token left out). It moves long before an accuracy does, and separates
 methods where accuracies are near chance.
 """
 
@@ -17,6 +17,7 @@ from diablo.data.protocol import Protocol, protocol_of
 from diablo.generation.engines import dtype_of
 from diablo.generation.prompts import suite_answers
 from diablo.io import read_jsonl, write_json
+from diablo.methods.base import is_encoder_decoder
 from diablo.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -126,10 +127,12 @@ def answer_losses(
     import torch
 
     room = getattr(model.config, "max_position_embeddings", None)
+    pairs = is_encoder_decoder(model)
     rows = []
     for record in records:
-        prompt, answer = encode_answer(tokenizer, protocol, record)
-        if not answer or (room is not None and len(prompt) + len(answer) > room):
+        prompt, answer = encode_answer(tokenizer, protocol, record, pairs)
+        sizes = (len(prompt), len(answer))
+        if not answer or (room is not None and (max if pairs else sum)(sizes) > room):
             raise ValueError(
                 f"{record['task']} {record['id']!r}: {len(prompt)} prompt tokens and {len(answer)} "
                 f"answer tokens; there must be an answer, and room for both ({room} positions)"
@@ -162,25 +165,22 @@ def _batch_losses(
     import torch
     from torch.nn import functional as F
 
+    from diablo.training.examples import IGNORE, padded_pairs, padded_rows
     from diablo.training.loss import labelled_logits
 
-    width = max(len(prompt) + len(answer) for prompt, answer in rows)
-    input_ids = torch.zeros(len(rows), width, dtype=torch.long)
-    positions: list[int] = []
-    targets: list[int] = []
-    owner: list[int] = []
-    for row, (prompt, answer) in enumerate(rows):
-        # Padded on the right: a causal model sees nothing of it, and needs no mask.
-        input_ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
-        first = row * width + len(prompt) - 1
-        positions += range(first, first + len(answer))
-        targets += answer
-        owner += [row] * len(answer)
+    pairs, examples = is_encoder_decoder(model), []
+    for prompt, answer in rows:
+        ids, labels = (
+            (prompt, answer) if pairs else (prompt + answer, [IGNORE] * len(prompt) + answer)
+        )
+        examples.append({"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)})
+    batch = (padded_pairs if pairs else padded_rows)(examples, 0)
     device = model.device
-    inputs = {"input_ids": input_ids.to(device)}
-    logits = labelled_logits(model, torch.tensor(positions, device=device), inputs)
-    each = F.cross_entropy(
-        logits.float(), torch.tensor(targets, device=device), reduction="none"
-    ).double()
+    inputs = {key: tensor.to(device) for key, tensor in batch["inputs"].items()}
+    logits = labelled_logits(model, batch["positions"].to(device), inputs)
+    each = F.cross_entropy(logits.float(), batch["targets"].to(device), reduction="none").double()
     sums = torch.zeros(len(rows), dtype=torch.float64, device=device)
-    return sums.index_add(0, torch.tensor(owner, device=device), each).tolist()
+    # Row by row, as the positions are.
+    sizes = torch.tensor([len(answer) for _, answer in rows])
+    owner = torch.arange(len(rows)).repeat_interleave(sizes).to(device)
+    return sums.index_add(0, owner, each).tolist()

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from diablo.methods.base import is_encoder_decoder
+
 from .examples import Example, collate
 from .loss import summed_loss
 
@@ -33,7 +35,8 @@ def calibration_gradients(examples: Sequence[Example], spec: Any, pad: int) -> G
         order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(spec.seed))
         chosen = [examples[index] for index in order[:count].tolist()]
         device = next(model.parameters()).device
-        batch = collate(chosen, spec.micro_batch_size, pad)
+        pairs = is_encoder_decoder(model)
+        batch = collate(chosen, spec.micro_batch_size, pad, encoder_decoder=pairs)
         was_training = model.training
         model.eval()
         half = any(p.requires_grad and p.dtype == torch.float16 for p in model.parameters())

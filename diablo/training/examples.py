@@ -84,29 +84,34 @@ class Encoded:
 
     @property
     def mean_tokens(self) -> float:
-        """Tokens of an example, on average."""
+        """Tokens of an example's `input_ids`, on average."""
         return sum(len(e["input_ids"]) for e in self.examples) / len(self.examples)
 
 
-def encode(tokenizer: Any, protocol: Any, records: Sequence[dict], max_length: int) -> Encoded:
+def encode(
+    tokenizer: Any,
+    protocol: Any,
+    records: Sequence[dict],
+    max_length: int,
+    encoder_decoder: bool = False,
+) -> Encoded:
     """Encode records by the protocol: `input_ids` and `labels`, both of shape (tokens,).
 
-    An example whose labels are all cut away teaches nothing; it is dropped and counted.
+    For an encoder-decoder these are the encoder's tokens and the decoder's, of different numbers. An example whose labels are all cut away teaches nothing; it is dropped and counted.
 
     Raises:
         ValueError: if no example has a label left.
     """
-    from diablo.data.encode import encode_example
+    from diablo.data.encode import encode_example, has_labels
 
     examples, truncated, dropped = [], 0, 0
     for record in records:
-        encoded = encode_example(tokenizer, protocol, record, max_length)
-        if len(encoded["input_ids"]) >= max_length:
-            whole = encode_example(tokenizer, protocol, record, UNLIMITED)
-            truncated += len(whole["input_ids"]) > max_length
-        example = {key: torch.tensor(encoded[key]) for key in ("input_ids", "labels")}
-        if bool((example["labels"][1:] != IGNORE).any()):
-            examples.append(example)
+        encoded = encode_example(tokenizer, protocol, record, max_length, encoder_decoder)
+        if max(map(len, encoded.values())) >= max_length:
+            whole = encode_example(tokenizer, protocol, record, UNLIMITED, encoder_decoder)
+            truncated += max(map(len, whole.values())) > max_length
+        if has_labels(encoded, encoder_decoder):
+            examples.append({key: torch.tensor(encoded[key]) for key in ("input_ids", "labels")})
         else:
             dropped += 1
     if not examples:
@@ -124,12 +129,14 @@ def collate(
     packed: bool = False,
     bucket: int = 1,
     longest: int | None = None,
+    encoder_decoder: bool = False,
 ) -> dict[str, Any]:
     """The batch of one optimiser step, split into micro batches.
 
     Padded micro batches hold examples of like length, each padded on the right to its longest example. A
     causal model needs no attention mask then: nothing that counts comes after the padding. Packed ones
-    hold their examples end to end in one row, long ones with short ones, so that all cost the same.
+    hold their examples end to end in one row, long ones with short ones, so that all cost the same. For
+    an encoder-decoder both its texts are padded, and the encoder is given a mask.
 
     Args:
         packed: for models of `diablo.training.packing`.
@@ -153,20 +160,36 @@ def collate(
         micro_batches = [_packed(group, pad, bucket, micro_batch_size, longest) for group in dealt]
     else:
         starts = range(0, len(ordered), micro_batch_size)
-        micro_batches = [_rows(ordered[s : s + micro_batch_size], pad) for s in starts]
+        padded = padded_pairs if encoder_decoder else padded_rows
+        micro_batches = [padded(ordered[s : s + micro_batch_size], pad) for s in starts]
+    texts = ("input_ids", "labels") if encoder_decoder else ("input_ids",)
     return {
         "micro_batches": micro_batches,
         "examples": len(examples),
-        "tokens": sum(len(example["input_ids"]) for example in examples),
-        "computed": sum(batch["inputs"]["input_ids"].numel() for batch in micro_batches),
+        "tokens": sum(len(example[text]) for example in examples for text in texts),
+        "computed": sum(b["inputs"][text].numel() for b in micro_batches for text in texts),
         "targets": sum(int((batch["targets"] != IGNORE).sum()) for batch in micro_batches),
     }
 
 
-def _rows(group: list[Example], pad: int) -> dict[str, Any]:
+def padded_rows(group: list[Example], pad: int) -> dict[str, Any]:
+    """A micro batch of a causal model: `positions`, `targets` and `inputs`, see `collate`."""
     input_ids = _padded([example["input_ids"] for example in group], pad)
     labels = _padded([example["labels"] for example in group], IGNORE)
     return {**labelled(labels), "inputs": {"input_ids": input_ids}}
+
+
+def padded_pairs(group: list[Example], pad: int) -> dict[str, Any]:
+    """The same of an encoder-decoder: a position predicts the label that stands there."""
+    texts = [example["input_ids"] for example in group]
+    labels = _padded([example["labels"] for example in group], IGNORE)
+    places = (labels != IGNORE).flatten().nonzero().squeeze(1)
+    inputs = {
+        "input_ids": _padded(texts, pad),
+        "attention_mask": _padded([torch.ones_like(text) for text in texts], 0),
+        "labels": labels,
+    }
+    return {"positions": places, "targets": labels.flatten()[places], "inputs": inputs}
 
 
 def _packed(

@@ -20,7 +20,7 @@ from transformers import (
 
 from diablo.io import atomic_path, sha256_file, write_jsonl
 from diablo.methods import get_method
-from diablo.methods.base import load_base
+from diablo.methods.base import auto_class, is_encoder_decoder, load_base
 from diablo.precision import check_bf16
 from diablo.provenance import Provenance
 
@@ -95,6 +95,7 @@ def finetune(
         spec.max_length,
         token_folder(work_folder),
         spec.held_out,
+        is_encoder_decoder(spec.model_path),
     )
 
     _seed(spec.seed)
@@ -150,6 +151,7 @@ def make_trainer(
             packed=faster.packing,
             bucket=faster.bucket,
             longest=spec.max_length,
+            encoder_decoder=is_encoder_decoder(model),
         ),
         checkpoints=checkpoints,
         graphs=faster.graphs,
@@ -161,11 +163,12 @@ def make_trainer(
 def _without_training(spec: Any, run_folder: Path) -> None:
     """The artifact of a run that trains nothing: provenance and an empty log."""
     from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     provenance = Provenance("finetune", [run_folder / "spec.json"], spec.seed)
     with init_empty_weights():
-        base = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(spec.model_path))
+        config = AutoConfig.from_pretrained(spec.model_path)
+        base = auto_class(spec.model_path).from_config(config)
     base.tie_weights()
     provenance.add(method=spec.method, trainable_parameters=0, base_parameters=count(base))
     write_jsonl(run_folder / "log.jsonl", [])

@@ -35,10 +35,11 @@ def summed_loss(
     """Sum over labelled tokens of their cross-entropy, in float32.
 
     Args:
-        model: a causal language model, PEFT-wrapped or not.
+        model: a language model, causal or encoder-decoder, PEFT-wrapped or not.
         positions: (labels,) where the hidden states that predict a label lie in the flattened batch.
         targets: (labels,) the labels themselves; -100 counts nothing.
-        inputs: the model's arguments, such as `input_ids` of shape (examples, tokens).
+        inputs: the model's arguments, such as `input_ids` of shape (examples, tokens); an encoder-decoder's
+            `labels` too, which the model itself shifts right into its decoder's input.
         logits_bytes: bound on the logits that exist at a time, as far as whole tokens allow.
     """
     head = output_head(model)
@@ -56,7 +57,7 @@ def labelled_logits(model: nn.Module, positions: Tensor, inputs: dict[str, Any])
     """The logits at some positions of the flattened batch alone, (labels, vocabulary)."""
     head = output_head(model)
     if head is None:
-        return model(**inputs, use_cache=False).logits.flatten(0, -2)[positions]
+        return _logits(model, inputs).flatten(0, -2)[positions]
     return _run(model, head, positions, inputs, keep=len(positions))[1][0]
 
 
@@ -78,7 +79,7 @@ def head_loss(head: nn.Module, hidden: Tensor, targets: Tensor, logits_bytes: in
 
 
 def output_head(model: nn.Module) -> nn.Module | None:
-    """The module that makes a causal model's logits; None where a model does not tell."""
+    """The module that makes a model's logits; None where a model does not tell."""
     get = getattr(model, "get_output_embeddings", None)
     head = get() if callable(get) else None
     return head if isinstance(head, nn.Module) else None
@@ -100,10 +101,19 @@ def _run(
 
     hook = head.register_forward_pre_hook(keep_labelled)
     try:
-        logits = model(**inputs, use_cache=False).logits
+        logits = _logits(model, inputs)
     finally:
         hook.remove()
     return hidden[0], logits
+
+
+def _logits(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+    arguments = dict(inputs)
+    if "labels" in arguments:
+        # Given labels, the model would compute a loss of its own, for all positions.
+        shift: Any = model.prepare_decoder_input_ids_from_labels
+        arguments["decoder_input_ids"] = shift(labels=arguments.pop("labels"))
+    return model(**arguments, use_cache=False).logits
 
 
 @torch.no_grad()

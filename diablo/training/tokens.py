@@ -27,6 +27,9 @@ from .examples import Encoded, encode, select, split
 #: What the encoding runs through; a change of one of these files is another key.
 CODE = (encoder.__file__, protocols.__file__, examples.__file__, __file__)
 
+#: What an example has.
+TEXTS = ("input_ids", "labels")
+
 #: Files of a model folder that no tokenizer reads.
 NOT_TOKENIZER = ("*.safetensors", "*.bin", "*.pt", "*.gguf", "*.index.json", "provenance.json")
 
@@ -49,6 +52,7 @@ def cached_encode(
     max_length: int,
     cache_folder: str | Path,
     held_out: int = 0,
+    encoder_decoder: bool = False,
 ) -> Encoded:
     """`encode` of the selected records, less those held out, of `<data_path>/train.jsonl`, read from the cache if it is there.
 
@@ -60,7 +64,7 @@ def cached_encode(
         protocol: `diablo.data.protocol.Protocol`; all its fields are part of the key.
         data_path, model_path: folders, as in RunSpec.
         limit, seed, held_out: of `select` and `split`.
-        max_length: of `encode`, in tokens.
+        max_length, encoder_decoder: of `encode`; the length in tokens.
         cache_folder: see `token_folder`; made if missing, may be deleted at any time.
 
     Returns:
@@ -70,12 +74,12 @@ def cached_encode(
         ValueError: as `encode` does; nothing is written then.
     """
     data = Path(data_path) / "train.jsonl"
-    key = cache_key(protocol, data, model_path, limit, seed, max_length, held_out)
+    key = cache_key(protocol, data, model_path, limit, seed, max_length, held_out, encoder_decoder)
     path = Path(cache_folder) / f"{key}.safetensors"
     encoded = load(path)
     if encoded is None:
         records, _ = split(select(read_jsonl(data), limit, seed), held_out, seed)
-        encoded = encode(tokenizer, protocol, records, max_length)
+        encoded = encode(tokenizer, protocol, records, max_length, encoder_decoder)
         save(encoded, path)
     return encoded
 
@@ -88,6 +92,7 @@ def cache_key(
     seed: int,
     max_length: int,
     held_out: int = 0,
+    encoder_decoder: bool = False,
 ) -> str:
     """SHA-256 of all that the encoded examples follow from: data, tokenizer, settings, code."""
     folder = Path(model_path)
@@ -105,6 +110,7 @@ def cache_key(
             # Without a limit all are taken, whatever the seed.
             "select": None if limit is None and not held_out else [limit, seed, held_out],
             "max_length": max_length,
+            "encoder_decoder": encoder_decoder,
             "code": [sha256_file(path) for path in CODE],
             "packages": [
                 importlib.metadata.version(name) for name in ("tokenizers", "transformers")
@@ -114,16 +120,15 @@ def cache_key(
 
 
 def save(encoded: Encoded, path: Path) -> None:
-    """Write encoded examples: `input_ids` and `labels` end to end (int32), `offsets` (examples + 1).
+    """Write encoded examples: of `input_ids` and of `labels` all end to end (int32), and `<name>_lengths`.
 
     The metadata has both counts and a SHA-256 of the tensors.
     """
-    ids, labels = (
-        torch.cat([example[name] for example in encoded.examples]).to(torch.int32)
-        for name in ("input_ids", "labels")
-    )
-    lengths = torch.tensor([0] + [len(example["input_ids"]) for example in encoded.examples])
-    tensors = {"input_ids": ids, "labels": labels, "offsets": lengths.cumsum(0)}
+    tensors = {}
+    for name in TEXTS:
+        texts = [example[name] for example in encoded.examples]
+        tensors[name] = torch.cat(texts).to(torch.int32)
+        tensors[f"{name}_lengths"] = torch.tensor([len(text) for text in texts])
     counts = {"truncated": encoded.truncated, "dropped": encoded.dropped}
     metadata = {name: str(count) for name, count in counts.items()}
     metadata["sha256"] = _digest(tensors, metadata)
@@ -138,17 +143,17 @@ def load(path: Path) -> Encoded | None:
     try:
         with safe_open(path, "pt") as file:
             metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in ("input_ids", "labels", "offsets")}
+            names = [name + ending for name in TEXTS for ending in ("", "_lengths")]
+            tensors = {name: file.get_tensor(name) for name in names}
         if metadata.pop("sha256") != _digest(tensors, metadata):
             raise ValueError("its content is not what was written")
         truncated, dropped = int(metadata["truncated"]), int(metadata["dropped"])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         print(f"{path}: unreadable ({error}); encoding again", file=sys.stderr)
         return None
-    lengths = tensors["offsets"].diff().tolist()
-    pairs = zip(*(tensors[n].long().split(lengths) for n in ("input_ids", "labels")), strict=True)
-    rows = [{"input_ids": ids, "labels": labels} for ids, labels in pairs]
-    return Encoded(rows, truncated, dropped)
+    texts = [tensors[name].long().split(tensors[f"{name}_lengths"].tolist()) for name in TEXTS]
+    examples = [dict(zip(TEXTS, example, strict=True)) for example in zip(*texts, strict=True)]
+    return Encoded(examples, truncated, dropped)
 
 
 def _digest(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diablo.data.encode import IGNORE, encode_example, encode_prompt, has_labels
+from diablo.data.encode import IGNORE, encode_answer, encode_example, encode_prompt, has_labels
 from diablo.data.protocol import load_protocol
 
 BOS, EOS = 1, 2
@@ -108,6 +108,50 @@ def test_example_without_labels_is_recognised():
     prompt = len(encode_prompt(Letters(), PAPER, RECORD))
     assert not has_labels(encode_example(Letters(), PAPER, RECORD, prompt))
     assert has_labels(encode_example(Letters(), PAPER, RECORD, prompt + 1))
+
+
+@pytest.mark.parametrize("variant", [PAPER, RELEASED, PEER])
+@pytest.mark.parametrize("tokenizer", [Letters(), Letters(eos=True), Letters(bos=True, eos=True)])
+def test_an_encoder_decoder_has_prompt_and_response_apart(tokenizer, variant):
+    """However the two would share a sequence: the encoder's text as the tokenizer ends it, no mask."""
+    made = encode_example(tokenizer, variant, RECORD, 10_000, encoder_decoder=True)
+    assert made["input_ids"] == tokenizer(variant.prompt_for_training(RECORD))["input_ids"]
+    assert made["input_ids"].count(EOS) == tokenizer.eos
+    response = tokenizer(variant.target(RECORD), add_special_tokens=False)["input_ids"]
+    assert made["labels"] == [*response, EOS]
+    prompt, answer = encode_answer(tokenizer, variant, RECORD, encoder_decoder=True)
+    assert prompt == tokenizer(variant.prompt_for_evaluation(RECORD))["input_ids"]
+    assert prompt == encode_prompt(tokenizer, variant, RECORD, encoder_decoder=True)
+    assert answer == response
+    plain = dataclasses.replace(variant, append_eos=False)
+    assert encode_example(tokenizer, plain, RECORD, 10_000, True)["labels"] == response
+
+
+@given(max_length=st.integers(1, 400), eos=st.booleans())
+def test_an_encoder_keeps_its_end_when_it_is_cut(max_length, eos):
+    tokenizer = Letters(eos=eos)
+    whole = encode_example(tokenizer, PAPER, RECORD, 10_000, encoder_decoder=True)
+    made = encode_example(tokenizer, PAPER, RECORD, max_length, encoder_decoder=True)
+    ids, labels = made["input_ids"], made["labels"]
+    assert len(ids) == min(max_length, len(whole["input_ids"]))
+    assert ids[: len(ids) - eos] == whole["input_ids"][: len(ids) - eos]
+    assert (ids[-1] == EOS) is eos
+    assert labels == whole["labels"][:max_length]
+    assert has_labels(made, encoder_decoder=True)
+
+
+def test_an_encoder_decoder_without_special_tokens_has_none_in_its_encoder():
+    bare = dataclasses.replace(PAPER, special_tokens=False)
+    made = encode_example(Letters(bos=True, eos=True), bare, RECORD, 10_000, encoder_decoder=True)
+    assert not {BOS, EOS} & set(made["input_ids"])
+    assert made["labels"][-1] == EOS
+
+
+def test_the_first_label_of_a_decoder_counts():
+    only = {"labels": [7]}
+    assert has_labels(only, encoder_decoder=True)
+    assert not has_labels(only)
+    assert not has_labels({"labels": []}, encoder_decoder=True)
 
 
 def test_no_eos_if_the_protocol_says_so():

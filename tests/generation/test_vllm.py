@@ -48,11 +48,16 @@ def stand_ins(tmp_path_factory) -> Path:
 
 def call(case: Path, verb: str, backend: str, out: Path) -> None:
     """Generate or audit in a fresh process."""
+    run(CALL, case, verb, backend, out)
+
+
+def run(script: str, *arguments: object) -> None:
+    """Run a script in a fresh process."""
     path = os.pathsep.join(
         [str(Path(diablo.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     )
     done = subprocess.run(
-        [sys.executable, "-c", CALL, str(case), verb, backend, str(out)],
+        [sys.executable, "-c", script, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -141,3 +146,70 @@ def test_served_model_passes_the_audit(make_case):
     assert set(report["pairs"]) == {"adapter/merged", "merged/served", "adapter/served"}
     assert all(pair["max_logprob_difference"] < 1e-2 for pair in report["pairs"].values())
     assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+SAMPLE = """
+import sys
+from transformers import AutoTokenizer
+from diablo.data.decoding import Decoding
+from diablo.generation.answers import text_of
+from diablo.generation.vllm_engine import VllmEngine
+from diablo.io import read_json, write_json
+case = read_json(sys.argv[1])
+tokenizer = AutoTokenizer.from_pretrained(case["model"])
+ids = [tokenizer(text).input_ids for text in case["prompts"]]
+engine = VllmEngine(case["model"], 1, [tokenizer.eos_token_id], "float32", 160, threads=1)
+found = {}
+for name, (rows, settings) in case["asked"].items():
+    decoding = Decoding(**settings)
+    texts = engine.complete([ids[row] for row in rows], decoding)
+    found[name] = [[text_of(tokenizer, each, decoding) for each in samples] for samples in texts]
+engine.close()
+write_json(sys.argv[2], found)
+"""
+
+
+def test_samples_are_drawn_as_asked_and_again_the_same(make_case, smollm2, tmp_path):
+    """Temperature, top_p, n and seed reach the engine; another process draws the same samples."""
+    from diablo.generation.prompts import suite_prompts
+    from diablo.specs import SuiteSpec
+
+    drawn = {"temperature": 0.8, "top_p": 0.95, "samples": 4, "seed": 3, "max_new_tokens": 12}
+    _, _, case = make_case({"decoding": drawn, "limit_per_task": 1})
+    prompts = [prompt.text for prompt in suite_prompts(SuiteSpec(**read_json(case)["suite"]))]
+    rows = list(range(len(prompts)))
+    greedy = {"max_new_tokens": 12}
+    asked = {
+        "drawn": (rows, drawn),
+        "alone": (rows[5:2:-1], drawn),
+        "other seed": (rows, {**drawn, "seed": 4}),
+        "greedy": (rows, greedy),
+        "cold": (rows, {**drawn, "temperature": 1e-3}),
+        "narrow": (rows, {**drawn, "top_p": 1e-6}),
+        "hot": (rows, {**drawn, "temperature": 2.0, "top_p": 1.0}),
+        "stopped": (rows, {**drawn, "stop": [" "]}),
+    }
+    write_json(tmp_path / "asked.json", {"model": str(smollm2), "prompts": prompts, "asked": asked})
+    run(SAMPLE, tmp_path / "asked.json", tmp_path / "found.json")
+    found = read_json(tmp_path / "found.json")
+    assert all(len(samples) == 4 for samples in found["drawn"])
+    distinct = {name: sum(len(set(samples)) for samples in found[name]) for name in found}
+    print(distinct)
+    assert distinct["drawn"] > 2 * len(rows)
+
+    def agree(name, expected):
+        """Prompts with the same samples; in another batch, a last bit may turn one of them."""
+        return sum(a == b for a, b in zip(found[name], expected, strict=True)) >= len(expected) - 1
+
+    # Words at random have nothing in common; a cold or narrow draw leaves the likeliest alone.
+    assert distinct["hot"] == 4 * len(rows)
+    assert agree("cold", [samples * 4 for samples in found["greedy"]])
+    assert agree("narrow", [samples * 4 for samples in found["greedy"]])
+    assert found["other seed"] != found["drawn"]
+    assert agree("alone", found["drawn"][5:2:-1])
+    assert all(" " not in text for samples in found["stopped"] for text in samples)
+
+    call(case, "generate", "vllm", tmp_path / "out.jsonl")
+    stored = read_jsonl(tmp_path / "out.jsonl")
+    assert [row["completions"] for row in stored] == found["drawn"]
+    assert {why for row in stored for why in row["finish"]} <= {"eos", "length"}

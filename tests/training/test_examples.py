@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -44,15 +43,11 @@ def test_every_limit_is_met_exactly():
 
 
 def test_encoding_counts_what_was_cut_and_what_was_lost(monkeypatch):
-    def encode_example(tokenizer, protocol, record, max_length):
+    def encode_example(tokenizer, protocol, record, max_length, encoder_decoder):
         labels = [-100] * record["prompt"] + [7] * record["answer"]
         return {"input_ids": [1] * len(labels[:max_length]), "labels": labels[:max_length]}
 
-    monkeypatch.setitem(
-        __import__("sys").modules,
-        "diablo.data.encode",
-        SimpleNamespace(encode_example=encode_example),
-    )
+    monkeypatch.setattr("diablo.data.encode.encode_example", encode_example)
     records = [
         {"prompt": 4, "answer": 2},
         {"prompt": 8, "answer": 2},  # exactly the maximal length
