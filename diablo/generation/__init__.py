@@ -1,4 +1,4 @@
-"""Completions of evaluation prompts: vLLM and transformers behind one function.
+"""Completions of evaluation prompts, greedy, by beams or drawn: vLLM and transformers behind one function.
 
 Importing this package does not import torch: scoring and lm-eval take their prompts from it.
 """

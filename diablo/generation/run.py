@@ -82,8 +82,8 @@ def generate(
         "stop_at_answer": stop is not None,
         "limit_per_task": suite.limit_per_task,
     }
-    # Inputs with their hashes, setting and ids: whatever the completions depend on.
-    key = sha256_json([setting, device, _fields(spec), provenance.facts["inputs"], ids])
+    # Inputs with their hashes, setting and ids: whatever the completions depend on; and what is kept.
+    key = sha256_json(["samples", setting, device, _fields(spec), provenance.facts["inputs"], ids])
     partial = Partial(work_folder, key)
     todo = [rows for rows in batches if partial[rows] is None]
 

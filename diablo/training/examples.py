@@ -97,7 +97,8 @@ def encode(
 ) -> Encoded:
     """Encode records by the protocol: `input_ids` and `labels`, both of shape (tokens,).
 
-    For an encoder-decoder these are the encoder's tokens and the decoder's, of different numbers. An example whose labels are all cut away teaches nothing; it is dropped and counted.
+    For an encoder-decoder these are the encoder's tokens and the decoder's, of different numbers. An
+    example whose labels are all cut away teaches nothing; it is dropped and counted.
 
     Raises:
         ValueError: if no example has a label left.

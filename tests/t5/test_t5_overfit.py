@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from t5_cases import METHOD_SETTINGS, make_records, make_suite
 
 from diablo.generation import generate
 from diablo.io import read_jsonl
 from diablo.methods import METHODS
+from diablo.quantization.run import load_float
 
 #: `zero-shot` trains nothing, and LoftQ needs a quantised base: encoder-decoders are not quantised.
 LEFT_OUT = {"zero-shot", "loftq"}
@@ -30,6 +33,12 @@ def check(run, tiny_t5, tmp_path):
 
 def test_every_method_that_applies_has_a_case():
     assert set(METHOD_SETTINGS) | LEFT_OUT == set(METHODS)
+
+
+def test_encoder_decoders_are_not_quantised(tiny_t5):
+    spec = SimpleNamespace(name="t5-w4", model_path=str(tiny_t5 / "model"), precision="fp32")
+    with pytest.raises(ValueError, match=r"t5-w4: .*model is an encoder-decoder"):
+        load_float(spec)
 
 
 def test_diablo_learns_by_heart(finetuned, tiny_t5, tmp_path):
