@@ -76,7 +76,10 @@ def test_no_held_out_rows_are_declared_as_training_data():
             assert source.part.endswith("/train")
 
 
-@pytest.mark.parametrize("name", load_catalog().models)
+MODELS = load_catalog().models
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].kind == "causal"])
 def test_base_parameters_follow_from_the_widths(name):
     model = load_catalog().model(name)
     s = model.shapes
@@ -85,6 +88,15 @@ def test_base_parameters_follow_from_the_widths(name):
     tied = name in ("smollm2-135m", "llama3.2-3b")
     embeddings = (1 if tied else 2) * s.vocab * s.hidden
     assert s.base_parameters == embeddings + s.layers * layer + s.hidden
+
+
+def test_base_parameters_of_t5_follow_from_the_widths():
+    s = load_catalog().model("t5-base").shapes
+    attention, forward = 4 * s.hidden * s.kv, 2 * s.hidden * s.ffn
+    encoder = s.layers * (attention + forward + 2 * s.hidden)
+    decoder = s.decoder_layers * (2 * attention + forward + 3 * s.hidden)
+    # Tied embeddings, a norm behind each stack, and 32 buckets of relative positions a head, twice.
+    assert s.base_parameters == s.vocab * s.hidden + encoder + decoder + 2 * s.hidden + 64 * s.heads
 
 
 def test_what_is_unpinned_says_so():
