@@ -32,7 +32,7 @@ def build(dataset: Dataset, files: dict[str, Path]) -> tuple[Splits, dict[str, A
             `held_out`: so many training rows become test records of task `held_out`.
             `proportion`: {task: share}; training rows of the task for each row of all others.
             `expect_test`: size of each test set.
-        files: path of each source by its name, and of the `tokenizer`.
+        files: path of each source by its name, and of the folder with the `tokenizer`.
 
     Returns:
         The records of each split, and facts for the provenance: how many rows each step removed.
@@ -108,13 +108,13 @@ def _without(parts: Parts, phrases: list[str]) -> Parts:
 
 
 def _shorter(parts: Parts, limit: Mapping[str, Any], tokenizer_folder: Path) -> Parts:
-    from transformers import AutoTokenizer
+    from tokenizers import Tokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    tokenizer = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
     protocol = load_protocol(limit["suite"], "peer")
 
     def length(row: Record) -> int:
-        return len(tokenizer(protocol.prompt_for_training(row) + protocol.target(row))["input_ids"])
+        return len(tokenizer.encode(protocol.prompt_for_training(row) + protocol.target(row)).ids)
 
     return {
         task: [row for row in rows if length(row) < limit["tokens"]]

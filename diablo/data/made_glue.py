@@ -53,6 +53,18 @@ VERBS = (
     ("rests", "rest"),
 )
 
+#: A verb's past, and what it is not.
+FORMS = (
+    ("slept", "sleeped"),
+    ("ran", "runned"),
+    ("ate", "eated"),
+    ("drank", "drinked"),
+    ("fell", "falled"),
+    ("stood", "standed"),
+    ("sat", "sitted"),
+    ("swam", "swimmed"),
+)
+
 Texts = list[str]
 
 
@@ -68,15 +80,13 @@ def sst2(label: str, rng: random.Random) -> Texts:
 
 
 def cola(label: str, rng: random.Random) -> Texts:
-    """A sentence, or the same in a wrong order: half of these backwards, half with two words swapped."""
-    noun, place, verb = rng.choice(ANIMALS), rng.choice(PLACES), rng.choice(VERBS)[0]
-    words = ["The", rng.choice(COLOURS), noun, verb, *place.split()]
-    if label == "unacceptable":
-        if rng.random() < 0.5:
-            words.reverse()
-        else:
-            first = rng.choice((0, 2, 4))
-            words[first], words[first + 1] = words[first + 1], words[first]
+    """A sentence, or one with a verb form that there is not; in one of four two words are swapped instead."""
+    (right, wrong), swap = rng.choice(FORMS), rng.random() < 0.25
+    verb = right if label == "acceptable" or swap else wrong
+    words = ["The", rng.choice(COLOURS), rng.choice(ANIMALS), verb, *rng.choice(PLACES).split()]
+    if label == "unacceptable" and swap:
+        first = rng.choice((0, 2, 4))
+        words[first], words[first + 1] = words[first + 1], words[first]
     return [" ".join(words) + "."]
 
 

@@ -184,18 +184,17 @@ def test_phrases_are_dropped_in_any_case_and_rows_sliced_after_that(tmp_path):
 
 def test_long_rows_are_dropped_by_the_tokens_of_prompt_and_output(tmp_path):
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
     words = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(tmp_path / "tokenizer")
+    words.save(str(tmp_path / "tokenizer.json"))
     made, files = dataset(
         tmp_path,
         {"w/train": ("alpaca", alpaca("a b c", "a b c d"))},
         # The frame has 20 words ("###" is one), the instruction two.
         shorter_than={"tokens": 26, "tokenizer": "llama2-7b", "suite": "mtbench"},
     )
-    splits, facts = instructions.build(made, files | {"tokenizer": tmp_path / "tokenizer"})
+    splits, facts = instructions.build(made, files | {"tokenizer": tmp_path})
     assert [record["output"] for record in splits["train"]] == ["a b c"]
     assert facts == {"long_removed": {"w": 1}}
 
