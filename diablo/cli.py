@@ -136,39 +136,12 @@ def download(options: argparse.Namespace) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Verify every source that some experiments need; ValueError with the list of problems."""
-    import yaml
+    from diablo.available import check_available
 
-    from diablo.data.prepare import check_sources
-    from diablo.data.protocol import unknown
-    from diablo.experiments import Config
-    from diablo.planning import resolve
-    from diablo.validation import validate
-
-    given = yaml.safe_load(options.config.read_text(encoding="utf-8")) or {}
-    for key in ("scale", "experiments"):
-        given |= {key: value} if (value := getattr(options, key)) else {}
-    config = validate(Config, given, str(options.config))
-    plan = resolve(config)
-    models: set[str] = set()
-    datasets: set[str] = set()
-    for name in options.check:
-        if name not in plan.tables:
-            raise ValueError(unknown("experiment", name, plan.tables, "--check"))
-        models |= set(plan.models_of(name))
-        datasets |= set(plan.datasets_of(name))
-    problems = check_sources(
-        sorted(models),
-        sorted(datasets),
-        options.mirror or config.mirror,
-        options.cache or config.cache,
-        plan.catalog,
-    )
-    if problems:
-        raise ValueError(
-            "\n".join([f"{len(problems)} problem(s) at scale {config.scale}:", *problems])
-        )
-    print(f"all sources of {', '.join(options.check)} are here (scale {config.scale})")
+    given = {key: getattr(options, key) for key in ("scale", "experiments")}
+    instead = {key: value for key, value in given.items() if value}
+    scale = check_available(options.check, options.config, instead, options.mirror, options.cache)
+    print(f"all sources of {', '.join(options.check)} are here (scale {scale})")
 
 
 def check_overlap(options: argparse.Namespace) -> None:
@@ -289,9 +262,10 @@ def score(options: argparse.Namespace) -> None:
     from diablo.scoring.options import ScoreOptions
     from diablo.validation import validate
 
-    spec, suite = read_spec(options.spec), read_suite(options.suite)
-    folder = options.spec.parent
-    judge = options.judge and validate(JudgeConfig, json.loads(options.judge), "--judge")
+    try:
+        judge = options.judge and validate(JudgeConfig, json.loads(options.judge), "--judge")
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--judge: not valid JSON ({error})") from None
     given = ScoreOptions(
         unsafe_execution=options.unsafe_execution,
         workers=options.workers,
@@ -299,6 +273,8 @@ def score(options: argparse.Namespace) -> None:
         phrases=options.phrases,
         cache=options.cache and Path(options.cache),
     )
+    spec, suite = read_spec(options.spec), read_suite(options.suite)
+    folder = options.spec.parent
     generations = folder / "generations" / f"{suite.suite}.jsonl"
     work = work_folder(folder, f"score-{suite.suite}")
     with locked(work):

@@ -80,6 +80,18 @@ def test_download_check_lists_what_is_missing(tmp_path: Path, capsys) -> None:
     assert "dataset/boolq/test.json" in error
 
 
+@pytest.mark.parametrize(
+    ("judge", "words"),
+    [
+        ("{", "--judge: not valid JSON"),
+        ('{"endpoint": "http://h/v1", "modle": "m"}', "--judge: unknown key 'modle'"),
+    ],
+)
+def test_a_judge_that_does_not_fit_is_refused(judge: str, words: str, capsys) -> None:
+    assert main(["score", "spec.json", "--suite", "suite.json", "--judge", judge]) == 2
+    assert words in capsys.readouterr().err
+
+
 def test_what_a_resume_needs_lies_outside_the_runs_folder() -> None:
     folder = work_folder(Path("results/demo/runs/a-run"), "finetune")
     assert folder == Path("results/demo/.work/a-run/finetune")
