@@ -179,6 +179,7 @@ def test_provenance_says_what_was_swept(written: Path) -> None:
         assert {"numpy", "scipy"} <= facts["packages"].keys()
 
 
+@pytest.mark.slow
 def test_the_verb_needs_no_torch(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('torch was imported')")
     code = (

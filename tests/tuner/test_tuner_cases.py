@@ -183,6 +183,7 @@ def test_deepcopy(case):
     torch.testing.assert_close(outputs(clone(model)), expected, **EXACT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["inplace", "adapter"])
 def test_compile_trains_as_eager_does(form):
     case = Case("compile", {"target_modules": ["q_proj", "down_proj"]}, model_options=ONE_LAYER)

@@ -124,6 +124,7 @@ def test_the_gradient_gathers_no_more_than_there_is(count, gatherings):
     assert backward.allocated <= activation + gathered + blocks_ + joined
 
 
+@pytest.mark.slow
 def test_compile_trains_as_eager_does():
     for form in ("inplace", "adapter"):
         losses = []

@@ -56,6 +56,7 @@ def adapter(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_every_import_order(order, adapter):
     run(ORDERS[order], adapter)

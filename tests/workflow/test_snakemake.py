@@ -31,6 +31,7 @@ JOBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", JOBS)
 def test_plans_offline_at_every_scale(workspace: Workspace, scale: str) -> None:
     tables = ("table1", "table3", "table6", "table7", "table8", "table9", "table10")
@@ -40,6 +41,7 @@ def test_plans_offline_at_every_scale(workspace: Workspace, scale: str) -> None:
     assert not list((workspace.folder / "results").glob("**/*")) or not done.stderr
 
 
+@pytest.mark.slow
 def test_speed_is_planned_alone(workspace: Workspace) -> None:
     done = workspace.run("-n", "speed", "--cores", "1")
     assert "measure_speed" in done.stdout
@@ -47,6 +49,7 @@ def test_speed_is_planned_alone(workspace: Workspace) -> None:
     assert "finetune_run" not in done.stdout
 
 
+@pytest.mark.slow
 def test_theorems_are_planned_alone_and_without_torch(workspace: Workspace) -> None:
     (workspace.folder / "torch.py").write_text("raise ImportError('planning imported torch')")
     done = workspace.run(
