@@ -41,17 +41,37 @@ class EntriesLayout(PlacedLayout):
         return grad.mm(self._dense(blocks))
 
     def block_grad(self, x: Tensor, grad: Tensor, dtype: torch.dtype) -> Tensor:
-        """As for every layout: one scalar product over the tokens an entry, added up in float32 at least.
+        """As for every layout: a scalar product over the tokens for each entry, added up in float32 at least.
 
-        It copies x and grad, the latter transposed, in the type of the sums; nothing is as large as the
-        full gradient or as entries times tokens.
+        Nothing is as large as the full gradient, or as entries times tokens.
+        """
+        compute = self.sampled if x.device.type == "cpu" and len(x) else self.gathered
+        return compute(x, grad).to(dtype).view(self.shape)
+
+    def sampled(self, x: Tensor, grad: Tensor) -> Tensor:
+        """The entries of ``x^T grad``, ``(K,)``, by one sparse product.
+
+        On a CPU it takes about as long as a third of the dense one. It copies x and grad, in the type of
+        the sums.
         """
         sums = torch.promote_types(x.dtype, torch.float32)
-        if not len(x):
-            return x.new_zeros(self.shape, dtype=dtype)
         rows, columns = grad.t().to(sums).contiguous(), x.to(sums)
-        product = torch.sparse.sampled_addmm(self._sample(x.device, sums), rows, columns, beta=0)
-        return product.values().to(dtype).view(self.shape)
+        sample = self._sample(x.device, sums)
+        return torch.sparse.sampled_addmm(sample, rows, columns, beta=0).values()
+
+    def gathered(self, x: Tensor, grad: Tensor) -> Tensor:
+        """The same by gathering inputs and outputs, of as many entries as fill the wider of x and grad.
+
+        In a fixed order and of nothing but common operations: what a GPU can replay.
+        """
+        sums = torch.promote_types(x.dtype, torch.float32)
+        at_once = max(self.in_features, self.out_features)
+        rows, columns = grad.t().contiguous(), x.t().contiguous()
+        inputs, outputs = (index.split(at_once) for index in self.index(x.device))
+        parts = [
+            (columns[i].to(sums) * rows[j]).sum(1) for i, j in zip(inputs, outputs, strict=True)
+        ]
+        return torch.cat(parts)
 
     def _sample(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """The places as a sparse matrix ``(m2, m1)`` in compressed rows."""

@@ -165,6 +165,20 @@ def test_blocks_on_the_diagonal_are_diablos_bit_for_bit(form):
         torch.testing.assert_close(a, b, **tolerance)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24), (1, 7)])
+def test_both_products_of_entries_are_the_entries_of_the_product(shape, dtype):
+    layout = pattern_layout("entries", *shape, 2)
+    x, grad = (torch.randn(30, width).to(dtype) for width in shape)
+    full = x.double().T @ grad.double()
+    expected = torch.stack([full[i, j] for i, j in layout.positions.tolist()])
+    for product in (layout.sampled, layout.gathered):
+        found = product(x, grad)
+        assert found.dtype == torch.promote_types(dtype, torch.float32)  # of the sums
+        tolerance = 1e-12 if dtype == torch.float64 else 2e-5
+        torch.testing.assert_close(found.double(), expected, rtol=0, atol=tolerance)
+
+
 WIDE = 32768
 
 

@@ -90,8 +90,10 @@ CHOSEN = {
 ENTRIES = {
     "pattern": "entries",
     "block_positions": {
-        "model.layers.0.self_attn.q_proj": [[23, 0], [0, 23], [7, 7], [7, 8], [6, 8]],
-        "model.layers.1.mlp.down_proj": [[39, 5], [0, 5], [12, 0]],
+        "model.layers.0.self_attn.q_proj": [
+            [i, j] for i in range(24) for j in range(24) if (i + j) % 3 == 0
+        ],
+        "model.layers.1.mlp.down_proj": [[i, i % 24] for i in range(40)][::-1],
     },
 }
 T5_NAMES = ["q", "v", "wi", "wo"]
