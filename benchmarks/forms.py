@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +30,10 @@ PRECISIONS = {
 #: The forms of DiaBlo, which must agree in loss and gradients.
 DIABLO = ("einsum", "strided", "inplace")
 FORMS = ("frozen", *DIABLO, "lora", "dora", "pissa", "full")
+#: Other patterns of as many entries as DiaBlo's, in place and (`blocks-adapter`) beside the weight.
+PATTERNS = ("blocks", "inputs", "outputs", "entries")
+#: Forms whose weights hold W0 + D after a step.
+HELD = ("inplace", *PATTERNS)
 
 
 class PublishedLinear(nn.Module):
@@ -127,7 +132,7 @@ class Form:
 
     def restore(self) -> None:
         """Give shared weights back as they were."""
-        if self.name == "inplace":
+        if self.name in HELD:
             self.model.disable_adapter_layers()
             self.model.enable_adapter_layers()
 
@@ -144,6 +149,8 @@ def _wrap(name: str, base: Any, num_blocks: int, rank: int) -> nn.Module:
         "einsum": lambda: _published(base, num_blocks),
         "strided": lambda: _diablo(base, num_blocks, "adapter"),
         "inplace": lambda: _diablo(base, num_blocks, "inplace"),
+        **{p: partial(_diablo, base, num_blocks, "inplace", p) for p in PATTERNS},
+        **{f"{p}-adapter": partial(_diablo, base, num_blocks, "adapter", p) for p in PATTERNS},
         "lora": lambda: _lora(base, rank),
         "dora": lambda: _lora(base, rank, use_dora=True),
         "pissa": lambda: _pissa(base, rank),
@@ -159,9 +166,14 @@ def _published(base: Any, num_blocks: int) -> nn.Module:
     return base
 
 
-def _diablo(base: Any, num_blocks: int, implementation: Any) -> nn.Module:
+def _diablo(
+    base: Any, num_blocks: int, implementation: Any, pattern: Any = "diagonal"
+) -> nn.Module:
     config = diablo.DiabloConfig(
-        num_blocks=num_blocks, target_modules=QKVUD, implementation=implementation
+        pattern=pattern,
+        num_blocks=num_blocks,
+        target_modules=QKVUD,
+        implementation=implementation,
     )
     return get_peft_model(base, config)
 

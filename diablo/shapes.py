@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Literal
 
 Width = tuple[int, int]
+
+#: What of a weight W of Y = X W trains beside the diagonal blocks: rectangles of a grid; whole inputs
+#: (rows of W, columns of a torch weight); whole outputs (columns of W, rows of a torch weight); entries.
+Pattern = Literal["blocks", "inputs", "outputs", "entries"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,50 @@ class Shapes:
 def diablo_parameters(widths: list[Width], num_blocks: int) -> int:
     """DiaBlo's trainable parameters: N · ceil(m1/N) · ceil(m2/N) a layer (paper, section 3.1)."""
     return sum(num_blocks * ceil(m1 / num_blocks) * ceil(m2 / num_blocks) for m1, m2 in widths)
+
+
+def live_parameters(widths: list[Width], num_blocks: int) -> int:
+    """Those of DiaBlo's parameters that lie inside the weights; the others are padding without effect."""
+    return sum(_live(m1, m2, num_blocks) for m1, m2 in widths)
+
+
+def pattern_shape(pattern: Pattern, width: Width, num_blocks: int) -> tuple[int, int, int]:
+    """The blocks of a pattern in one layer: how many, and inputs and outputs of each.
+
+    As many entries as N diagonal blocks have inside the weight, as nearly as the pattern allows: exactly
+    so wherever N divides both widths.
+
+    Args:
+        width: m1 inputs and m2 outputs.
+        num_blocks: N. `blocks` are those of the N x N grid, of shape (ceil(m1/N), ceil(m2/N)).
+    """
+    m1, m2 = width
+    d1, d2 = {
+        "blocks": (ceil(m1 / num_blocks), ceil(m2 / num_blocks)),
+        "inputs": (1, m2),
+        "outputs": (m1, 1),
+        "entries": (1, 1),
+    }[pattern]
+    there_are = (m1 // d1) * (m2 // d2)
+    wanted = round(_live(m1, m2, num_blocks) / (d1 * d2))
+    return min(there_are, max(1, wanted)), d1, d2
+
+
+def pattern_parameters(pattern: Pattern, widths: list[Width], num_blocks: int) -> int:
+    """A pattern's trainable parameters; compare :func:`live_parameters`."""
+    total = 0
+    for width in widths:
+        count, d1, d2 = pattern_shape(pattern, width, num_blocks)
+        total += count * d1 * d2
+    return total
+
+
+def _live(m1: int, m2: int, num_blocks: int) -> int:
+    """Entries of N diagonal blocks that lie inside an m1 by m2 matrix."""
+    d1, d2 = ceil(m1 / num_blocks), ceil(m2 / num_blocks)
+    return sum(
+        max(0, min(d1, m1 - n * d1)) * max(0, min(d2, m2 - n * d2)) for n in range(num_blocks)
+    )
 
 
 def lora_parameters(widths: list[Width], rank: int) -> int:

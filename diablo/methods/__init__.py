@@ -17,17 +17,20 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from diablo.data.protocol import unknown
 from diablo.shapes import (
+    Pattern,
     Width,
     diablo_parameters,
     lora_b_parameters,
     lora_parameters,
     lori_kept,
+    pattern_parameters,
 )
 
 if TYPE_CHECKING:
@@ -183,6 +186,19 @@ def _chosen_blocks(sizes: Sizes) -> int:
     return sizes.chosen_blocks * sizes.block_size**2
 
 
+def _pattern(pattern: Pattern, sizes: Sizes) -> int:
+    return pattern_parameters(pattern, sizes.widths, sizes.num_blocks)
+
+
+#: Methods that train a random pattern of the weights, of the size of DiaBlo's N blocks.
+RANDOM: dict[str, Pattern] = {
+    "random-entries": "entries",
+    "random-blocks": "blocks",
+    "random-inputs": "inputs",
+    "random-outputs": "outputs",
+}
+
+_BLOCKS = ("modules", "num_blocks")
 _LORA = ("modules", "rank", "alpha")
 _SMT = ("modules", "block_size", "chosen_blocks", "calibration")
 
@@ -199,10 +215,20 @@ _ALL = (
     Method("loftq", "LoftQ", "loftq", ("modules", "rank"), "adapter", _factors, True),
     Method("lori-d", "LoRI-D", "lori", _LORA, "adapter", _factor_b, True),
     Method("lori-s", "LoRI-S", "lori", (*_LORA, "mask_adapter"), "adapter", _sparse_factor_b, True),
-    Method(
-        "diablo", "DiaBlo", "diablo_blocks", ("modules", "num_blocks"), "adapter", _blocks, True
-    ),
+    Method("diablo", "DiaBlo", "diablo_blocks", _BLOCKS, "adapter", _blocks, True),
     Method("smt", "SMT", "smt", _SMT, "adapter", _chosen_blocks),
+    *(
+        Method(
+            name,
+            f"Random {pattern}",
+            "patterns",
+            _BLOCKS,
+            "adapter",
+            partial(_pattern, pattern),
+            True,
+        )
+        for name, pattern in RANDOM.items()
+    ),
 )
 
 #: The methods that are implemented, by name.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,17 @@ def dequantised(model: Any, dtype: torch.dtype) -> Any:
     model.is_quantized = False
     model.config.diablo_dequantised_to = str(dtype).removeprefix("torch.")
     return model
+
+
+def targeted_layers(model: torch.nn.Module, modules: Sequence[str]) -> dict[str, torch.nn.Linear]:
+    """The linear layers that `modules` name, as PEFT matches names, in the model's order."""
+    from torch.nn import Linear
+
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, Linear) and f".{name}".endswith(tuple(f".{m}" for m in modules))
+    }
 
 
 def _forget_scales(model: torch.nn.Module) -> None:

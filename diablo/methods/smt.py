@@ -23,6 +23,7 @@ from diablo.tuner import DiabloConfig
 
 from . import Gradients
 from .adapters import load, save, wrap
+from .base import targeted_layers
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -111,13 +112,7 @@ def _choose(model: nn.Module, spec: Any, gradients: Gradients | None) -> Positio
 
 
 def _targeted(model: nn.Module, spec: Any) -> dict[str, nn.Linear]:
-    """The linear layers that `spec.modules` name, as PEFT matches names, in the model's order."""
-    layers = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and f".{name}".endswith(tuple(f".{m}" for m in spec.modules))
-    }
+    layers = targeted_layers(model, spec.modules)
     if not layers:
         raise ValueError(f"run {spec.run}: modules {list(spec.modules)} match no linear layer")
     return layers

@@ -10,7 +10,8 @@ from .chosen import chosen_layout
 from .config import DiabloConfig
 from .held import HeldWeight
 from .layout import Layout
-from .ops import block_layout
+from .patterns import given_layout, pattern_layout
+from .places import Places
 from .refresh import Scope
 from .support import features, inplace_obstacle
 
@@ -33,6 +34,7 @@ class DiabloLayer(BaseTunerLayer):
         self.layouts: dict[str, Layout] = {}
         self.implementation: dict[str, str] = {}
         self.diablo_blocks = nn.ParameterDict({})
+        self.diablo_positions = Places(self.layouts, name)
         self.diablo_dropout = nn.ModuleDict({})
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
@@ -51,10 +53,10 @@ class DiabloLayer(BaseTunerLayer):
         """Add an adapter.
 
         Args:
-            num_blocks: N, for diagonal blocks; unused where ``config.block_positions`` is given.
+            num_blocks: N; unused where ``config.block_size`` is given.
 
         Raises:
-            ValueError: N or the chosen blocks do not suit the layer's widths, or
+            ValueError: N or the given positions do not suit the layer's widths, or
                 ``implementation="inplace"`` does not suit the layer. Either names the layer and says what to do.
         """
         try:
@@ -81,9 +83,13 @@ class DiabloLayer(BaseTunerLayer):
 
     def _new_layout(self, num_blocks: int, config: DiabloConfig) -> Layout:
         widths = self.in_features, self.out_features
-        if config.block_positions is None or config.block_size is None:
-            return block_layout(*widths, num_blocks)
-        return chosen_layout(*widths, config.block_size, config.block_positions[self.module_name])
+        if config.block_positions is None:
+            seed = config.pattern_seed
+            return pattern_layout(config.pattern, *widths, num_blocks, seed, self.module_name)
+        positions = config.block_positions[self.module_name]
+        if config.block_size is not None:
+            return chosen_layout(*widths, config.block_size, positions)
+        return given_layout(config.pattern, *widths, num_blocks, positions)
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """D as a dense matrix in the orientation of a torch weight, ``(m2, m1)``, in the blocks' type.

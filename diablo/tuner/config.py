@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from peft.config import PeftConfig
 
+from .patterns import DIAGONAL, PATTERNS
 from .register import extend_peft_type
 
 IMPLEMENTATIONS = ("auto", "inplace", "adapter")
@@ -53,11 +54,14 @@ class DiabloConfig(PeftConfig):
     blocks of shape ``(d1, d2) = (ceil(m1 / N), ceil(m2 / N))``, trainable from zero. N is kept also
     where it divides neither width; what sticks out of the matrix is padding without effect.
 
-    With ``block_positions`` the blocks are squares at chosen places instead, as Sparse Matrix Tuning
-    has them, and ``num_blocks`` has no meaning. Only modules with positions get an adapter.
+    With another ``pattern`` as many entries train elsewhere in the weight, at places that are drawn
+    once and kept in the adapter's file. With ``block_positions`` the places are given instead, and only
+    modules with positions get an adapter; with ``block_size`` too, the blocks are squares, as Sparse
+    Matrix Tuning has them, and ``num_blocks`` has no meaning.
 
     Raises:
-        ValueError: a number of blocks below 1, ``block_size`` and ``block_positions`` not both given,
+        ValueError: a number of blocks below 1, an unknown ``pattern``, a ``block_size`` without
+            positions or for a pattern that has no squares, positions without a pattern that has any,
             positions that are no pairs of whole numbers or not distinct, a dropout outside [0, 1), an
             unknown ``implementation`` or ``bias``, ``implementation="inplace"`` with a dropout, or
             ``layers_to_transform`` / ``layers_pattern`` beside a ``target_modules`` that is a string.
@@ -137,6 +141,20 @@ class DiabloConfig(PeftConfig):
             )
         },
     )
+    pattern: Literal["diagonal", "blocks", "inputs", "outputs", "entries"] = field(
+        default="diagonal",
+        metadata={
+            "help": (
+                "What trains: 'diagonal' blocks (DiaBlo); 'blocks' of the same shape elsewhere in the "
+                "num_blocks by num_blocks grid; whole 'inputs' (columns of a torch weight); whole "
+                "'outputs' (its rows); single 'entries'. Each as many entries as 'diagonal' has."
+            )
+        },
+    )
+    pattern_seed: int = field(
+        default=0,
+        metadata={"help": "Of the places that are drawn, together with each module's name."},
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -144,6 +162,8 @@ class DiabloConfig(PeftConfig):
         self.num_blocks_pattern = self.num_blocks_pattern or {}
         if self.target_modules is None and isinstance(self.block_positions, dict):
             self.target_modules = list(self.block_positions)
+        if self.block_size is not None and self.pattern == DIAGONAL:
+            self.pattern = "blocks"
         # JSON knows no sets; PEFT matches names against sets.
         if isinstance(self.target_modules, list):
             self.target_modules = set(self.target_modules)  # type: ignore[assignment]
@@ -155,19 +175,7 @@ class DiabloConfig(PeftConfig):
         _check_positive(self.num_blocks, "num_blocks")
         for pattern, value in (self.num_blocks_pattern or {}).items():
             _check_positive(value, f"num_blocks_pattern[{pattern!r}]")
-        if (self.block_size is None) != (self.block_positions is None):
-            raise ValueError(
-                "block_size and block_positions need each other, but they are "
-                f"{self.block_size!r} and {self.block_positions!r}."
-            )
-        if self.block_positions is not None:
-            _check_positive(self.block_size, "block_size")
-            _check_positions(self.block_positions)
-            if self.num_blocks_pattern:
-                raise ValueError(
-                    f"num_blocks_pattern={self.num_blocks_pattern!r} is for diagonal blocks; drop it, or "
-                    "block_size and block_positions."
-                )
+        self._check_pattern()
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), but it is {self.dropout}.")
         if self.implementation not in IMPLEMENTATIONS:
@@ -189,3 +197,34 @@ class DiabloConfig(PeftConfig):
                         f"{name}={getattr(self, name)!r} needs target_modules to be a list, but it is "
                         f"the string {self.target_modules!r}."
                     )
+
+    def _check_pattern(self) -> None:
+        if self.pattern not in PATTERNS:
+            raise ValueError(
+                f"pattern must be one of {', '.join(PATTERNS)}, but it is {self.pattern!r}."
+            )
+        if not _is_whole(self.pattern_seed, 0):
+            raise ValueError(
+                f"pattern_seed must be a whole number of at least 0, but it is {self.pattern_seed!r}."
+            )
+        given = self.block_positions is not None
+        if (self.block_size is not None and not given) or (given and self.pattern == DIAGONAL):
+            raise ValueError(
+                "block_size and block_positions need each other, but they are "
+                f"{self.block_size!r} and {self.block_positions!r}. (With a pattern other than "
+                f"{DIAGONAL!r}, positions alone will do.)"
+            )
+        if self.block_size is not None:
+            _check_positive(self.block_size, "block_size")
+            if self.pattern != "blocks":
+                raise ValueError(
+                    f"block_size={self.block_size} is the edge of squares, but pattern is "
+                    f"{self.pattern!r}; drop one of the two."
+                )
+        if given:
+            _check_positions(self.block_positions)
+            if self.num_blocks_pattern:
+                raise ValueError(
+                    f"num_blocks_pattern={self.num_blocks_pattern!r} is for diagonal and drawn blocks; "
+                    "drop it, or block_positions."
+                )

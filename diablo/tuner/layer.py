@@ -16,7 +16,7 @@ from .functions import AddBlockProduct, HeldLinear, TracedHeldLinear
 from .layout import Layout
 from .ops import BlockLayout, block_product
 from .refresh import Refresh
-from .support import packed, writable, wrong_shape
+from .support import no_places, packed, writable, wrong_shape
 
 
 class DiabloLinear(nn.Module, DiabloLayer):
@@ -143,11 +143,21 @@ class DiabloLinear(nn.Module, DiabloLayer):
             x = self.diablo_dropout[name](x)
         x = x.to(out.dtype)
         if torch.compiler.is_compiling():
-            return out + block_product(x, blocks.to(out.dtype), layout)
+            if isinstance(layout, BlockLayout):
+                return out + block_product(x, blocks.to(out.dtype), layout)
+            return self._untraced_product(out, x, blocks, layout)
+        return self._product_added(out, x, blocks, layout)
+
+    def _product_added(self, out: Tensor, x: Tensor, blocks: Tensor, layout: Layout) -> Tensor:
         # In place wherever autograd allows it, which is what linear layers return.
         if not out.is_contiguous() or out._is_view() or (out.is_leaf and out.requires_grad):
             out = out.clone(memory_format=torch.contiguous_format)
         return AddBlockProduct.apply(out, x, blocks, layout)
+
+    # A graph break: places are looked up in an index, which belongs to no graph.
+    @torch.compiler.disable
+    def _untraced_product(self, *args: Any) -> Tensor:
+        return self._product_added(*args)
 
     # What the weight holds
 
@@ -262,8 +272,12 @@ class DiabloLinear(nn.Module, DiabloLayer):
         self._release()
         for name, blocks in self.diablo_blocks.items():
             given = state_dict.get(f"{prefix}diablo_blocks.{name}")
-            if given is not None and given.shape != blocks.shape:
+            if given is None:
+                continue
+            if given.shape != blocks.shape:
                 raise wrong_shape(self, name, tuple(given.shape))
+            if self.diablo_positions.lacks(name, state_dict, prefix + "diablo_positions."):
+                raise no_places(self, name)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,15 +12,18 @@ from torch import Tensor
 class Layout(ABC):
     """Which entries of the ``m1`` by ``m2`` matrix D train, as blocks of one parameter, and D's products.
 
-    Diagonal blocks are a :class:`~diablo.tuner.ops.BlockLayout`, blocks at chosen places a
-    :class:`~diablo.tuner.chosen.ChosenLayout`. D is never built: every product reads the blocks.
+    Diagonal blocks are a :class:`~diablo.tuner.ops.BlockLayout`. Everything else is blocks at given
+    places (:class:`~diablo.tuner.placed.PlacedLayout`): rectangles, whole inputs, whole outputs, single
+    entries. No gradient is computed of an entry that does not train.
 
     Attributes:
         in_features, out_features: ``m1`` and ``m2``.
+        few: the blocks are few enough to be written one by one (:mod:`~diablo.tuner.fused`).
     """
 
     in_features: int
     out_features: int
+    few: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -32,24 +36,27 @@ class Layout(ABC):
         """No entry of the parameter is padding."""
 
     @abstractmethod
-    def block_views(self, blocks: Tensor) -> list[Tensor]:
-        """The parameter in parts, without its padding, as views."""
-
-    @abstractmethod
-    def weight_views(self, weight: Tensor) -> list[Tensor]:
-        """The blocks of a torch weight ``(m2, m1)``, shaped like :meth:`block_views`, as views."""
-
-    @abstractmethod
     def origins(self, weight: Tensor) -> list[int]:
         """How many elements after the weight's first each block's first lies (no padding)."""
 
     @abstractmethod
-    def add_product_(self, out: Tensor, x: Tensor, blocks: Tensor) -> None:
-        """``out += x D`` in place: out ``(tokens, m2)``, x ``(tokens, m1)``."""
+    def read(self, weight: Tensor) -> Tensor:
+        """A copy of the blocks of a torch weight ``(m2, m1)``: :attr:`shape`, contiguous, padding zero."""
 
     @abstractmethod
-    def product(self, x: Tensor, blocks: Tensor) -> Tensor:
-        """``x D``, ``(tokens, m2)``: plain differentiable operations, for torch.compile."""
+    def write_(self, weight: Tensor, blocks: Tensor) -> None:
+        """Put ``blocks`` into the weight."""
+
+    @abstractmethod
+    def write_sum_(self, weight: Tensor, source: Tensor | None, blocks: Tensor) -> None:
+        """Put ``source + blocks`` into the weight; None adds to what is there.
+
+        The sum is made in the wider of the two types and rounded once, to the weight's.
+        """
+
+    @abstractmethod
+    def add_product_(self, out: Tensor, x: Tensor, blocks: Tensor) -> None:
+        """``out += x D`` in place: out ``(tokens, m2)``, x ``(tokens, m1)``."""
 
     @abstractmethod
     def input_grad(self, grad: Tensor, blocks: Tensor) -> Tensor:
@@ -63,27 +70,3 @@ class Layout(ABC):
         float32 blocks get that sum unrounded; elsewhere it is rounded to the inputs' type on the way, as
         autocast rounds every weight gradient.
         """
-
-    def read(self, weight: Tensor) -> Tensor:
-        """A copy of the weight's blocks in the parameter's shape, contiguous, padding zero."""
-        make = weight.new_empty if self.covers_parameter else weight.new_zeros
-        blocks = make(self.shape)
-        for part, view in zip(self.block_views(blocks), self.weight_views(weight), strict=True):
-            part.copy_(view)
-        return blocks
-
-    def write_(self, weight: Tensor, blocks: Tensor) -> None:
-        """Put ``blocks`` into the weight."""
-        for view, part in zip(self.weight_views(weight), self.block_views(blocks), strict=True):
-            view.copy_(part)
-
-    def write_sum_(self, weight: Tensor, source: Tensor | None, blocks: Tensor) -> None:
-        """Put ``source + blocks`` into the weight; None adds to what is there.
-
-        One elementwise kernel a view: the sum in the wider of the two types, rounded once to the
-        weight's.
-        """
-        views = self.weight_views(weight)
-        sources = views if source is None else self.block_views(source)
-        for view, part, block in zip(views, sources, self.block_views(blocks), strict=True):
-            torch.add(part, block, out=view)

@@ -75,6 +75,7 @@ class BlockLayout(Layout):
         return views
 
     def weight_views(self, weight: Tensor) -> list[Tensor]:
+        """The blocks of a torch weight ``(m2, m1)``, shaped like :meth:`block_views`, as views."""
         row, column = weight.stride()
         step = self.d2 * row + self.d1 * column
         views = [weight.as_strided((self.full, self.d1, self.d2), (step, column, row))]
@@ -88,6 +89,27 @@ class BlockLayout(Layout):
         row, column = weight.stride()
         return [n * (self.d2 * row + self.d1 * column) for n in range(self.num_blocks)]
 
+    def read(self, weight: Tensor) -> Tensor:
+        make = weight.new_empty if self.covers_parameter else weight.new_zeros
+        blocks = make(self.shape)
+        self._copy(self.block_views(blocks), self.weight_views(weight))
+        return blocks
+
+    def write_(self, weight: Tensor, blocks: Tensor) -> None:
+        self._copy(self.weight_views(weight), self.block_views(blocks))
+
+    def write_sum_(self, weight: Tensor, source: Tensor | None, blocks: Tensor) -> None:
+        """As for every layout: one elementwise kernel a view."""
+        views = self.weight_views(weight)
+        sources = views if source is None else self.block_views(source)
+        for view, part, block in zip(views, sources, self.block_views(blocks), strict=True):
+            torch.add(part, block, out=view)
+
+    @staticmethod
+    def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
+        for target, source in zip(targets, sources, strict=True):
+            target.copy_(source)
+
     def add_product_(self, out: Tensor, x: Tensor, blocks: Tensor) -> None:
         views = zip(
             self.output_views(out), self.input_views(x), self.block_views(blocks), strict=True
@@ -96,6 +118,7 @@ class BlockLayout(Layout):
             out_view.baddbmm_(x_view, block_view)
 
     def product(self, x: Tensor, blocks: Tensor) -> Tensor:
+        """``x D``, ``(tokens, m2)``: plain differentiable operations, for torch.compile."""
         views = zip(self.input_views(x), self.block_views(blocks), strict=True)
         parts = [torch.bmm(xv, bv).transpose(0, 1).flatten(1) for xv, bv in views]
         product = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
@@ -147,7 +170,7 @@ def block_layout(in_features: int, out_features: int, num_blocks: int) -> BlockL
     return BlockLayout(in_features, out_features, num_blocks, d1, d2, full, edge_in, edge_out)
 
 
-def block_product(x: Tensor, blocks: Tensor, layout: Layout) -> Tensor:
+def block_product(x: Tensor, blocks: Tensor, layout: BlockLayout) -> Tensor:
     """``x D`` for x of shape ``(..., m1)``: plain differentiable operations, for torch.compile."""
     product = layout.product(x.reshape(-1, layout.in_features), blocks)
     return product.view(*x.shape[:-1], layout.out_features)

@@ -112,9 +112,9 @@ class Refresh:
 
 
 def _fusible(layer: DiabloLinear, name: str) -> bool:
-    """Whether the one kernel knows the layer's device, types and strides."""
+    """Whether the one kernel suits the layer's device, layout, types and strides."""
     weight = cast(Tensor, layer.base_layer.weight)
-    if not weight.is_cuda:
+    if not (weight.is_cuda and layer.layouts[name].few):
         return False
     blocks = layer.diablo_blocks[name]
     types = {blocks.dtype, weight.dtype} <= {torch.float32, torch.float16, torch.bfloat16}

@@ -68,6 +68,14 @@ def wrong_shape(layer: DiabloLayer, adapter: str, given: tuple[int, ...]) -> Val
     )
 
 
+def no_places(layer: DiabloLayer, adapter: str) -> ValueError:
+    """The error for a saved adapter that does not say where its drawn blocks lie."""
+    return ValueError(
+        f"{layer.module_name}: adapter {adapter!r} is saved without the places of its blocks "
+        "(`diablo_positions`), which were drawn at random; save it again with `save_pretrained`."
+    )
+
+
 def packed(layer: DiabloLayer) -> ValueError:
     """The error for merging into a weight that is packed: rounding to its few bits would lose D."""
     base = layer.get_base_layer()

@@ -11,7 +11,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks import report, train_step
+from benchmarks import patterns, report, train_step
 from benchmarks.forms import FORMS
 from benchmarks.timing import device_name, record
 
@@ -62,6 +62,39 @@ def test_a_form_alone_is_timed_beside_the_frozen_limit(tmp_path: Path) -> None:
     assert set(forms) == {"frozen", "trainer"}
     ratio = forms["trainer"]["median_ms"] / forms["frozen"]["median_ms"]
     assert forms["trainer"]["x_frozen"] == pytest.approx(ratio, abs=1e-4)
+
+
+@pytest.mark.parametrize("implementation", patterns.CHOICES)
+def test_every_pattern_is_timed_beside_diablo(implementation: str, tmp_path: Path) -> None:
+    options = [*TINY[:8], "--rounds", "2", "--repeats", "1", "--implementation", implementation]
+    patterns.main([*options, "--results", str(tmp_path)])
+    (path,) = tmp_path.glob("*.json")
+    ((setting, result),) = json.loads(path.read_text())["patterns"].items()
+    assert setting == f"tiny 2x12 fp32 N=8 {implementation}"
+    rows = result["forms"]
+    diablo, *others = patterns.CHOICES[implementation]
+    assert set(rows) == {"frozen", diablo, *others}
+    for name in others:  # 8 divides all widths
+        assert rows[name]["trainable"] == rows[diablo]["trainable"] > 0
+        ratio = rows[name]["median_ms"] / rows[diablo]["median_ms"]
+        assert rows[name]["x_diablo"] == pytest.approx(ratio, abs=1e-3)
+        assert len(rows[name]["x_diablo_rounds"]) == 2
+    assert result["checks"]["largest_gradient_difference"] <= train_step.GRADIENT
+
+
+def test_patterns_whose_gradients_are_wrong_are_not_timed(monkeypatch, tmp_path: Path) -> None:
+    from diablo.tuner.lines import InputsLayout
+
+    right = InputsLayout.block_grad
+    monkeypatch.setattr(InputsLayout, "block_grad", lambda *args: 1.01 * right(*args))
+    with pytest.raises(AssertionError, match="inputs: gradients differ by 0.0"):
+        patterns.main([*TINY[:8], "--results", str(tmp_path)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_processors_time_is_that_of_one_thread(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="--threads 1"):
+        patterns.main([*TINY[:8], "--cpu-time", "--results", str(tmp_path)])
 
 
 def test_more_labels_than_tokens_are_refused(tmp_path: Path) -> None:

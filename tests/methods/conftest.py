@@ -114,6 +114,7 @@ def spec(lori_d, loftq):
             "chosen_blocks": 6,
             "mask_adapter": None,
             "model_path": str(loftq),
+            "seed": 0,
         }
         if method in ("full", "zero-shot"):
             settings["modules"] = []

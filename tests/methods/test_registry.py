@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from diablo.methods import METHODS, get_method
+from diablo.methods import METHODS, RANDOM, get_method
 
 
 def test_registry_is_free_of_torch():
@@ -74,12 +74,22 @@ def test_lori_d_is_half_of_lora_on_square_layers(rank):
     assert METHODS["lori-d"].parameters(wide, rank=rank) == rank * (64 + 96)
 
 
+@pytest.mark.parametrize("name", ["diablo", *RANDOM])
 @pytest.mark.parametrize("num_blocks", [5, 7, 40])
-def test_counted_parameters_where_blocks_do_not_divide(num_blocks, llama, spec, shapes):
-    settings = spec("diablo", num_blocks=num_blocks, modules=["k_proj", "down_proj"])
-    counted = METHODS["diablo"].parameters(shapes.widths(settings.modules), num_blocks=num_blocks)
-    model = METHODS["diablo"].prepare(llama(), settings)
+def test_counted_parameters_where_blocks_do_not_divide(name, num_blocks, llama, spec, shapes):
+    settings = spec(name, num_blocks=num_blocks, modules=["k_proj", "down_proj"])
+    counted = METHODS[name].parameters(shapes.widths(settings.modules), num_blocks=num_blocks)
+    model = METHODS[name].prepare(llama(), settings)
     assert counted == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_patterns_have_diablos_size(name, shapes):
+    widths = shapes.widths(["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"])
+    diablo, random = METHODS["diablo"], METHODS[name]
+    for num_blocks in (1, 2, 4, 8, 24):  # which divide all widths
+        counts = [m.parameters(widths, num_blocks=num_blocks) for m in (diablo, random)]
+        assert counts[0] == counts[1] == sum(m1 * m2 for m1, m2 in widths) // num_blocks
 
 
 @pytest.mark.parametrize(

@@ -29,17 +29,22 @@ class Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         self.names[str(function.overloadpacket).removeprefix("aten.")] += 1
-        given = {_address(t) for t in tree_leaves((args, kwargs)) if _is_tensor(t)}
+        given = {_address(t) for t in _tensors((args, kwargs))}
         out = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if _is_tensor(tensor) and _address(tensor) not in given | self._known.keys():
+        for tensor in _tensors(out):
+            if _address(tensor) not in given | self._known.keys():
                 self._known[_address(tensor)] = tensor.untyped_storage()
                 self.allocated += tensor.untyped_storage().nbytes()
         return out
 
 
-def _is_tensor(value):
-    return isinstance(value, torch.Tensor)
+def _tensors(values):
+    """All tensors with a memory of their own: a sparse one is its parts."""
+    for value in tree_leaves(values):
+        if isinstance(value, torch.Tensor) and value.layout == torch.sparse_csr:
+            yield from (value.crow_indices(), value.col_indices(), value.values())
+        elif isinstance(value, torch.Tensor):
+            yield value
 
 
 def _address(tensor):
@@ -86,9 +91,13 @@ def frozen():
     return model
 
 
-def inplace(**options):
+def inplace(pattern="diagonal", **options):
     config = DiabloConfig(
-        num_blocks=8, target_modules=list(ALL), implementation="inplace", init_weights=False
+        num_blocks=8,
+        pattern=pattern,
+        target_modules=list(ALL),
+        implementation="inplace",
+        init_weights=False,
     )
     model = get_peft_model(llama(**WIDTHS, **options), config)
     model.enable_input_require_grads()
@@ -132,6 +141,43 @@ def test_a_models_step_is_the_frozen_one_plus_the_block_gradients():
     assert extra == {"mm": 0, "addmm": 0, "bmm": wrapped, "baddbmm_": 0}
     assert backward.allocated == plain_backward.allocated + parameters_bytes(model)
     assert not COPIES & set(backward.names - plain_backward.names)
+
+
+#: Products and gatherings that a pattern adds to a layer's backward pass.
+GRADIENTS = {
+    "blocks": {"bmm": 1, "index_select": 2},
+    "inputs": {"bmm": 1, "index_select": 1},
+    "outputs": {"bmm": 1, "index_select": 1},
+    "entries": {"sparse_sampled_addmm": 1, "index_select": 0},
+}
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm_", "sparse_sampled_addmm", "index_select")
+
+
+@pytest.mark.parametrize("pattern", GRADIENTS)
+def test_a_patterns_step_is_the_frozen_one_plus_a_write_and_a_gradient(pattern):
+    model = inplace(pattern)
+    (forward, backward), (plain_forward, plain_backward) = step(model), step(frozen())
+    wrapped, trained = 5 * LAYERS, parameters_bytes(model)
+    more = forward.names - plain_forward.names
+    assert (more["add"], more["index_put_"]) == (wrapped, wrapped)
+    assert all(forward.names[name] == plain_forward.names[name] for name in ("mm", "addmm", "bmm"))
+    assert not COPIES & set(more)
+    assert forward.allocated == plain_forward.allocated + trained  # the sums that are written
+
+    extra = {name: backward.names[name] - plain_backward.names[name] for name in PRODUCTS}
+    expected = {name: wrapped * GRADIENTS[pattern].get(name, 0) for name in PRODUCTS}
+    assert extra == expected
+    # Beside the blocks' gradients at most a copy of the inputs and of the output gradients of all layers.
+    # Single entries take their places along: 8 bytes each, and zeros.
+    widths = [
+        (m.in_features, m.out_features) for m in model.modules() if isinstance(m, DiabloLinear)
+    ]
+    copies = sum(4 * TOKENS * (m1 + m2) for m1, m2 in widths)
+    places = 0
+    if pattern == "entries":
+        places = 3 * trained + sum(8 * (m2 + 1) for _, m2 in widths)
+    assert backward.allocated <= plain_backward.allocated + trained + copies + places
+    assert copies < sum(4 * m1 * m2 for m1, m2 in widths) / 4  # (and far less than full gradients)
 
 
 def saved(model, autocast=False):

@@ -12,6 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForCondition
 
 from diablo import DiabloConfig, DiabloLinear
 
+#: The patterns that are drawn.
+RANDOM = ["blocks", "inputs", "outputs", "entries"]
 ALL = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"]
 
 
@@ -84,6 +86,16 @@ CHOSEN = {
         "model.layers.1.mlp.up_proj": [[i, j] for j in range(10) for i in range(3)],
     },
 }
+# Entries at given places, not in the order of the weight; most layers have none.
+ENTRIES = {
+    "pattern": "entries",
+    "block_positions": {
+        "model.layers.0.self_attn.q_proj": [
+            [i, j] for i in range(24) for j in range(24) if (i + j) % 3 == 0
+        ],
+        "model.layers.1.mlp.down_proj": [[i, i % 24] for i in range(40)][::-1],
+    },
+}
 T5_NAMES = ["q", "v", "wi", "wo"]
 CASES = [
     Case("n1", {"num_blocks": 1}),
@@ -117,6 +129,13 @@ CASES = [
     Case("chosen-adapter", {**CHOSEN, "implementation": "adapter"}, layers=4),
     Case("chosen-alone", {**CHOSEN, "target_modules": None, "implementation": "inplace"}, layers=4),
     Case("chosen-dropout", {**CHOSEN, "dropout": 0.3}, layers=4),
+    *(Case(f"{pattern}-auto", {"pattern": pattern}) for pattern in RANDOM),
+    *(
+        Case(f"{pattern}-adapter", {"pattern": pattern, "implementation": "adapter"})
+        for pattern in RANDOM
+    ),
+    Case("entries-given", ENTRIES, layers=2),
+    Case("inputs-dropout", {"pattern": "inputs", "dropout": 0.3}),
     Case("t5-auto", {"target_modules": T5_NAMES}, build=t5, layers=10),
     Case("t5-adapter", {"target_modules": T5_NAMES, "implementation": "adapter"}, build=t5),
 ]
