@@ -48,7 +48,10 @@ def scoring_flags():
     flags = ["--unsafe-execution"] if SETTINGS.unsafe_execution else []
     if SETTINGS.judge:
         flags += ["--judge", SETTINGS.judge.model_dump_json(exclude_none=True)]
-    for key, value in (("phrases", SETTINGS.refusal_phrases), ("cache", SETTINGS.cache)):
+    for key, value in (
+        ("phrases", SETTINGS.refusal_phrases),
+        ("cache", SETTINGS.cache),
+    ):
         flags += [f"--{key}", value] if value else []
     return shlex.join(flags)
 
