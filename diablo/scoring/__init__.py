@@ -68,7 +68,13 @@ def score(
     module, function = SCORERS[scorer]
     run = getattr(importlib.import_module(f"diablo.scoring.{module}"), function)
     scored = run(suite, prompts, stored, work, options or ScoreOptions())
-    for name, entry in scored.entries.items():
+    available = Counter(record["task"] for record in read_jsonl(data))
+    # Of all the task's records, where the scorer does not say that fewer could be asked.
+    entries = {
+        name: {"available": available[entry["task"]], **entry}
+        for name, entry in scored.entries.items()
+    }
+    for name, entry in entries.items():
         value, stderr = (
             math.nan if entry[key] is None else entry[key] for key in ("value", "stderr")
         )
@@ -77,7 +83,7 @@ def score(
     average = None
     if scorer == "lm-eval":
         # The first entry of each task: its accuracy.
-        means = {entry["task"]: entry["value"] for entry in reversed(scored.entries.values())}
+        means = {entry["task"]: entry["value"] for entry in reversed(entries.values())}
         average = sum(means.values()) / len(means)
         print(f"average of {len(means)} tasks: {average:.4f} (n = {len(prompts)})")
 
@@ -86,7 +92,7 @@ def score(
         "suite": suite.suite,
         "variant": suite.variant,
         "run": spec.run,
-        "tasks": scored.entries,
+        "tasks": entries,
         "average": average,
         "provenance": {**provenance.finish(), "generated": read_json(made)},
     }

@@ -7,14 +7,12 @@ Matthews' correlation) follow from the same outcomes.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from diablo.data.protocol import WITHOUT, Entry, Protocol, protocol_of, strict_name
 from diablo.generation.prompts import Prompt
-from diablo.io import read_jsonl
 from diablo.scoring.options import Scored, ScoreOptions, Stored
 from diablo.scoring.set_metrics import Pair, Statistic, f1, matthews, with_error
 
@@ -49,13 +47,11 @@ def score_accuracy(
     replayed = {key: (prompt, completions[0]) for key, (prompt, completions) in stored.items()}
     results = _evaluate(suite, replayed)
     protocol = protocol_of(suite)
-    available = Counter(record["task"] for record in read_jsonl(f"{suite.data_path}/test.jsonl"))
     entries = {}
     for name, declared in _entries(suite, protocol).items():
         task = declared.task
         of_task = name if _is_strict(name, declared, protocol) else task
         entries[name] = {
-            "available": available[task],
             **({"reading_of": task} if of_task != task else {}),
             **_entry(declared, protocol, results, task_name(of_task, suite.variant)),
         }

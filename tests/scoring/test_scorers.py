@@ -54,7 +54,7 @@ def test_a_suite_has_its_own_scorer(dataset, tmp_path, scorer, capsys) -> None:
     rows = [row | {"completions": [row["id"], "other"]} for row in case.rows]
     write_jsonl(case.path, rows)
     entry = {
-        "task": "boolq", "n": 7, "available": 7, "metric": "pass@1", "unit": "%", "value": 0.5,
+        "task": "boolq", "n": 7, "metric": "pass@1", "unit": "%", "value": 0.5,
         "stderr": None, "outcomes": [],
     }  # fmt: skip
     scorer.scored = Scored({"boolq_pass1": entry}, {"sandbox": "bubblewrap"})
@@ -67,7 +67,7 @@ def test_a_suite_has_its_own_scorer(dataset, tmp_path, scorer, capsys) -> None:
     assert stored["boolq", "boolq/3"] == (prompts[3].text, ["boolq/3", "other"])
     assert (folder, given) == (work, options)
     assert scores == read_json(case.out)
-    assert scores["tasks"] == {"boolq_pass1": entry}
+    assert scores["tasks"] == {"boolq_pass1": entry | {"available": 7}}
     assert scores["average"] is None
     assert scores["provenance"]["sandbox"] == "bubblewrap"
     assert not work.exists()
