@@ -75,7 +75,7 @@ def suite_decoding(suite: Any) -> Decoding:
 
 def prompt_decoding(decoding: Decoding, prompt: Prompt) -> Decoding:
     """How one prompt is decoded; any choice by its record is made here."""
-    return decoding.of(prompt.task)
+    return decoding.of_record(prompt.record)
 
 
 def load_prompts(

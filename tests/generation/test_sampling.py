@@ -13,7 +13,7 @@ from diablo.analysis.audit import audit
 from diablo.data.decoding import Decoding
 from diablo.generation import generate, vllm_engine
 from diablo.generation.draws import draw, likeliest, prompt_seed
-from diablo.generation.prompts import suite_prompts
+from diablo.generation.prompts import Prompt, prompt_decoding, suite_prompts
 from diablo.generation.transformers_engine import TransformersEngine, batches
 from diablo.io import read_json, read_jsonl
 
@@ -252,6 +252,15 @@ def test_a_decoding_may_follow_from_the_record(sample, monkeypatch):
     short = {row["id"]: row for row in sample("short.jsonl", max_new_tokens=4)}
     for name, row in rows.items():
         assert row == (short if int(name.split("/")[1]) % 3 == 0 else long)[name]
+
+
+def test_a_question_is_drawn_at_the_temperature_of_its_category():
+    decoding = Decoding(temperature_by_task={"writing": 0.7, "stem": 0.1})
+    found = [
+        prompt_decoding(decoding, Prompt("?", {"task": "mtbench", "category": category})).temperature
+        for category in ("writing", "stem", "math")
+    ]
+    assert found == [0.7, 0.1, 0.0]
 
 
 def test_batches_count_samples():
