@@ -257,7 +257,9 @@ def test_a_decoding_may_follow_from_the_record(sample, monkeypatch):
 def test_a_question_is_drawn_at_the_temperature_of_its_category():
     decoding = Decoding(temperature_by_task={"writing": 0.7, "stem": 0.1})
     found = [
-        prompt_decoding(decoding, Prompt("?", {"task": "mtbench", "category": category})).temperature
+        prompt_decoding(
+            decoding, Prompt("?", {"task": "mtbench", "category": category})
+        ).temperature
         for category in ("writing", "stem", "math")
     ]
     assert found == [0.7, 0.1, 0.0]
