@@ -53,6 +53,10 @@ METHOD_SETTINGS: dict[str, dict[str, Any]] = {
     "lori-s": {"rank": 16, "alpha": 32.0, "lr": 0.05},
     "smt": {"block_size": 16, "chosen_blocks": 200, "calibration": 16, "lr": 0.02},
     "diablo": {"num_blocks": 4},
+    "random-entries": {"num_blocks": 4},
+    "random-blocks": {"num_blocks": 4},
+    "random-inputs": {"num_blocks": 4},
+    "random-outputs": {"num_blocks": 4},
 }
 
 

@@ -52,6 +52,10 @@ METHOD_SETTINGS = {
     "lori-s": {"lr": 0.1},
     "smt": {"rank": None, "alpha": None, "block_size": 8, "chosen_blocks": 20, "calibration": 8},
     "diablo": {"rank": None, "alpha": None, "num_blocks": 4},
+    "random-entries": {"rank": None, "alpha": None, "num_blocks": 4},
+    "random-blocks": {"rank": None, "alpha": None, "num_blocks": 4},
+    "random-inputs": {"rank": None, "alpha": None, "num_blocks": 4},
+    "random-outputs": {"rank": None, "alpha": None, "num_blocks": 4},
 }
 
 
