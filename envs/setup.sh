@@ -49,11 +49,13 @@ if [[ $kind == cpu ]]; then
         pip install "$torch"
     fi
 fi
-# --no-compile: most modules are never imported, and Python compiles the others when they are.
 pip install --no-deps --no-compile -r "$lock"
 pip install --no-deps --no-build-isolation -e .
 "$venv/bin/python" -c 'import torch, transformers, peft, snakemake, lm_eval' >> "$log" 2>&1 ||
     { tail -n 20 "$log" >&2; say "the installed packages do not import"; exit 1; }
+# Compiled here, on all cores: where Python may not write bytecode (a read-only folder, PYTHONDONTWRITEBYTECODE),
+# each job would compile transformers anew, ten seconds a start. Some packages ship templates that do not compile.
+"$venv/bin/python" -m compileall -q -j 0 "$venv"/lib/python3.*/site-packages >> "$log" 2>&1 || true
 # Last: the stamp says that all of the above went well, and tells provenance which lock it was.
 cp "$lock" "$venv/lock.txt"
 say "done"
