@@ -132,6 +132,9 @@ class Experiment(Strict):
     curve: Curve | None = None
     every: int | None = Field(None, ge=1, description="steps between two measured gradient norms")
     tune: Tune | None = None
+    base_lr: float | None = Field(
+        None, gt=0, description="a scale's own learning rate is multiplied with the row's over this"
+    )
     groups: list[Group]
 
     @model_validator(mode="after")

@@ -58,9 +58,9 @@ def realise(
     assert theirs is not None
     reference = ranks.num_blocks
     blocks = (scale.blocks or {}).get(reference) or reference
-    their_widths = theirs.widths(linear_modules(paper, theirs))
+    their_widths = theirs.widths(linear_modules(paper, theirs), paper.layers)
     budget = diablo_parameters(their_widths, reference)
-    widths = ours.widths(linear_modules(paper, ours))
+    widths = ours.widths(linear_modules(paper, ours), paper.layers)
     if row.rank is not None:
         ratio = lora_parameters(their_widths, row.rank) / budget
         rank = matched_rank(ratio, widths, blocks)

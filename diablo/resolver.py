@@ -175,7 +175,7 @@ def _count(row: Row, shapes: Shapes, settings: Settings) -> int | None:
     if row.method not in METHODS:
         return None
     return METHODS[row.method].parameters(
-        shapes.widths(linear_modules(settings, shapes)),
+        shapes.widths(linear_modules(settings, shapes), settings.layers),
         num_blocks=row.num_blocks,
         rank=row.rank,
         block_size=settings.block_size,

@@ -161,9 +161,15 @@ class Rows:
         return Settings().over(*layers)
 
     def used_settings(self, group: Group, row: Row) -> Settings:
-        """What is really used: command line, then scale, then paper."""
+        """What is really used: command line, then scale, then paper.
+
+        Where an experiment compares learning rates (`base_lr`), a scale's own keeps their ratios.
+        """
         given = Settings(epochs=self.config.epochs, steps=self.limits().steps)
-        return given.over(self._by_scale(row), self.paper_settings(group, row))
+        scale, base = self._by_scale(row), self.experiment.base_lr
+        if base and scale.lr and row.lr:
+            scale = scale.model_copy(update={"lr": float(f"{scale.lr * row.lr / base:.6g}")})
+        return given.over(scale, self.paper_settings(group, row))
 
     def sizes(self, group: Group, row: Row, paper: Settings, used: Settings) -> Sizes:
         if row.not_run:

@@ -147,6 +147,7 @@ class Runs:
             "alpha": alpha,
             "warmup_steps": used.warmup_steps or 0,
             "modules": [] if row.method == "full" else linear_modules(used, shapes),
+            "layers": shapes.part(used.layers) if used.layers else None,
             "max_length": used.max_length or rows.protocol.max_length,
             "max_steps": used.steps,
             "micro_batch_size": min(used.micro_batch_size or batch, batch),

@@ -38,6 +38,11 @@ class Settings(Strict):
     """Hyper-parameters of a fine-tuning run; None means: not said here, look further up."""
 
     modules: str | None = Field(None, description="letters of the paper, such as qkvud, or all")
+    layers: str | None = Field(
+        None,
+        pattern=r"^[1-9]\d*/[1-9]\d*$",
+        description="only a part of the model: 1/4, the first quarter",
+    )
     optimizer: Literal["adamw"] | None = None
     lr: float | None = Field(None, gt=0)
     weight_decay: float | None = Field(None, ge=0)
@@ -66,6 +71,14 @@ class Settings(Strict):
             if letter not in MODULES:
                 valid = [*MODULES, f"{ALL_LINEAR} (alone)"]
                 raise ValueError(unknown("module letter", letter, valid, f"modules={self.modules}"))
+        return self
+
+    @model_validator(mode="after")
+    def _part_of_layers(self) -> Settings:
+        if self.layers is not None:
+            part, parts = map(int, self.layers.split("/"))
+            if part > parts:
+                raise ValueError(f"layers = {self.layers}: there is no part {part} of {parts}")
         return self
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ Tables 1, 3 and 6 count them as square; its Table 10 does not.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
 
@@ -37,15 +37,31 @@ class Shapes:
         """Names of the linear layers of the model's blocks: all but embeddings and head."""
         return list(dict.fromkeys(name for _, block in self._blocks() for name, _ in block))
 
-    def widths(self, modules: list[str]) -> list[Width]:
+    def part(self, layers: str) -> list[int]:
+        """Indices of a part of the model's layers: `2/4` is the second quarter, of any depth.
+
+        Raises:
+            ValueError: an encoder-decoder, or fewer layers than parts.
+        """
+        part, parts = map(int, layers.split("/"))
+        if self.decoder_layers is not None:
+            raise ValueError(f"layers = {layers}: only for a model with one stack of layers")
+        if self.layers < parts:
+            raise ValueError(f"layers = {layers}: the model has {self.layers} layers")
+        return list(range((part - 1) * self.layers // parts, part * self.layers // parts))
+
+    def widths(self, modules: list[str], layers: str | None = None) -> list[Width]:
         """(input, output) widths of every targeted linear layer of the model.
 
         Args:
             modules: module names, such as `q_proj`.
+            layers: a part of the model's layers, such as `2/4`; None: all.
 
         Raises:
-            ValueError: if a module is not a linear layer of the model's blocks.
+            ValueError: if a module is not a linear layer of the model's blocks, or see :meth:`part`.
         """
+        if layers is not None:
+            return replace(self, layers=len(self.part(layers))).widths(modules)
         if unknown := [module for module in modules if module not in self.modules]:
             raise ValueError(
                 f"modules {unknown}: not linear layers of this model, which has {self.modules}; "

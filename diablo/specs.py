@@ -34,6 +34,8 @@ class RunSpec(Strict):
     alpha: float | None = None
     dropout: float = 0.0
     modules: list[str] = []
+    #: Indices of the only layers that train; None: all.
+    layers: list[int] | None = Field(None, exclude_if=lambda value: value is None)
     optimizer: str = "adamw"
     lr: float = 1e-4
     weight_decay: float = 0.0

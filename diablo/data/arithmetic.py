@@ -19,7 +19,8 @@ def build(dataset: Dataset, files: dict[str, Path]) -> tuple[Splits, dict[str, A
     """Read all parts, remove training rows that a test set holds too, and mix the training set.
 
     Args:
-        dataset: the catalogue's entry; option `expect_test` gives each test set's size.
+        dataset: the catalogue's entry; option `expect_test` gives each test set's size, `phrase` another
+            text than `PHRASE` before the answers.
         files: path of each source, by the source's name.
 
     Returns:
@@ -29,7 +30,18 @@ def build(dataset: Dataset, files: dict[str, Path]) -> tuple[Splits, dict[str, A
     Raises:
         ValueError: if a file's format is unknown or a test set has not the expected size.
     """
-    return assemble(dataset, files, READERS, as_records, without_overlaps)
+    splits, facts = assemble(dataset, files, READERS, as_records, without_overlaps)
+    return with_phrase(splits, dataset), facts
+
+
+def with_phrase(splits: Splits, dataset: Dataset) -> Splits:
+    """The records with the data set's own `phrase` (an option) before their answers."""
+    phrase = dataset.options.get("phrase", PHRASE)
+    for record in (record for records in splits.values() for record in records):
+        steps, found, answer = record["output"].rpartition(PHRASE)
+        assert found, f"{record['id']}: no worked answer without {PHRASE!r}"
+        record["output"] = f"{steps}{phrase}{answer}"
+    return splits
 
 
 def as_records(task: str, rows: Iterable[dict[str, str]]) -> list[Record]:

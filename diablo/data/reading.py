@@ -115,20 +115,24 @@ class Number(Reading):
     """The last number, or the first one behind the last `phrase`, which must be there then.
 
     Commas are removed first. Right if it differs from the answer by at most `TOLERANCE`. `any_answer`:
-    an answer that is no number is not refused, and never right.
+    an answer that is no number is not refused, and never right. `else_last`: where there is no phrase,
+    the last number after all, of the prompt's too.
     """
 
     phrase: str | None = None
     any_answer: bool = False
+    else_last: bool = False
 
     def extract(self, prompt: str, completion: str) -> str | None:
-        text = self.part(prompt, completion)
-        if self.phrase:
-            _, phrase, text = text.rpartition(self.phrase)
-            if not phrase:
-                return None
+        text, place = self.part(prompt, completion), -1
+        if self.phrase and self.phrase in text:
+            text, place = text.rpartition(self.phrase)[2], 0
+        elif self.else_last:
+            text = prompt + completion
+        elif self.phrase:
+            return None
         found = re.findall(r"-?\d+\.?\d*", text.replace(",", ""))
-        return found[0 if self.phrase else -1] if found else None
+        return found[place] if found else None
 
     def correct(self, extracted: str | None, gold: str) -> bool:
         if extracted is None or as_number(gold) is None:

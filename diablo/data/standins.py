@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from diablo.data.catalog import Dataset
 from diablo.data.commonsense import Record, Splits, normalised
+from diablo.data.arithmetic import with_phrase
 from diablo.data.exercises import KINDS, Exercise
 from diablo.data.protocol import unknown
 from diablo.data.source_kinds import GeneratedSource
@@ -150,7 +151,7 @@ def build_exercises(dataset: Dataset, files: dict[str, Path]) -> tuple[Splits, d
 
     Args:
         dataset: the catalogue's entry: one generated source; options `tasks` (names in `KINDS`),
-            `train_per_task` and `test_per_task`.
+            `train_per_task`, `test_per_task` and perhaps `phrase` (see `diablo.data.arithmetic`).
         files: none are needed.
 
     Raises:
@@ -168,7 +169,7 @@ def build_exercises(dataset: Dataset, files: dict[str, Path]) -> tuple[Splits, d
         splits["test"] += made[:test]
         splits["train"] += made[test:]
     random.Random(f"{source.seed}/mix").shuffle(splits["train"])
-    return splits, {
+    return with_phrase(splits, dataset), {
         "generators": {name: KINDS[name].generator for name in dataset.options["tasks"]},
         "generator_version": version(source.package),
         "disjoint": "training and test share no problem of a task",

@@ -115,6 +115,10 @@ class Method:
                     f"run {spec.run}: method {self.name!r} needs {name!r}, but it is "
                     f"{getattr(spec, name)!r}; give it to the row of the experiment's YAML"
                 )
+        if getattr(spec, "layers", None) and self.name in WHOLE:
+            raise ValueError(
+                f"run {spec.run}: method {self.name!r} looks at all layers of the model; leave `layers` out"
+            )
 
     def prepare(
         self,
@@ -189,6 +193,9 @@ def _chosen_blocks(sizes: Sizes) -> int:
 def _pattern(pattern: Pattern, sizes: Sizes) -> int:
     return pattern_parameters(pattern, sizes.widths, sizes.num_blocks)
 
+
+#: Methods that cannot train a part of the model's layers alone.
+WHOLE = ("zero-shot", "full", "smt", "loftq", "lori-s")
 
 #: Methods that train a random pattern of the weights, of the size of DiaBlo's N blocks.
 RANDOM: dict[str, Pattern] = {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def wrap(model: PreTrainedModel, config: PeftConfig, spec: Any) -> PeftModel:
-    """`model` with an adapter on it, only the adapter trainable; the config is told the kind of model.
+    """`model` with an adapter on it, only the adapter trainable; the config is told model and layers.
 
     Trainable weights are float32 unless the precision is `bf16-pure`, where they have the base's type.
 
@@ -25,6 +25,8 @@ def wrap(model: PreTrainedModel, config: PeftConfig, spec: Any) -> PeftModel:
     from peft import get_peft_model
 
     config.task_type = "SEQ_2_SEQ_LM" if is_encoder_decoder(model) else "CAUSAL_LM"
+    if layers := getattr(spec, "layers", None):
+        config.layers_to_transform = layers
     pure = spec.precision == "bf16-pure"
     wrapped = get_peft_model(model, config, autocast_adapter_dtype=not pure)
     if pure:

@@ -228,7 +228,7 @@ def test_a_hub_file_is_downloaded_from_its_commit(server, tmp_path, monkeypatch)
         HfFileSource(**{**source.model_dump(), "commit": "unknown"})
 
 
-@pytest.fixture(scope="module", params=["arithmetic_mirror", "gsm8k_mirror"])
+@pytest.fixture(scope="module", params=["arithmetic_mirror", "gsm8k_mirror", "gsm8k"])
 def built(request, mirror, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / request.param
     download_dataset(request.param, folder, mirror=mirror, cache=folder.parent / "cache")
@@ -239,7 +239,7 @@ def built(request, mirror, tmp_path_factory):
 def test_mirror_sizes_and_removed_questions(built):
     facts = read_json(built / "provenance.json")
     counts = {s: {t: c["n"] for t, c in v.items()} for s, v in facts["counts"].items()}
-    if built.name == "gsm8k_mirror":
+    if built.name.startswith("gsm8k"):
         assert counts == {"train": {"gsm8k": 7473}, "test": {"gsm8k": 1319}}
         return
     assert counts["train"] == {"gsm8k": 7473, "mawps": 1898 - 27, "aqua": 254}
@@ -251,7 +251,7 @@ def test_mirror_sizes_and_removed_questions(built):
 
 @pytest.mark.slow
 def test_every_gold_answer_is_read_from_its_own_target(built):
-    suites = {"gsm8k_mirror": "metamath", "arithmetic_mirror": "math10k"}
+    suites = {"gsm8k_mirror": "metamath", "arithmetic_mirror": "math10k", "gsm8k": "gsm8k"}
     for variant in ("paper", "released-without-letters_as_numbers", "peer"):
         protocol = load_protocol(suites[built.name], variant)
         for split in ("train", "test"):

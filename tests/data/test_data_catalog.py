@@ -63,7 +63,7 @@ def test_stand_ins_are_named_and_the_paper_s_own_data_are_not():
     named = {name for name, dataset in datasets.items() if dataset.stand_in}
     sets = ("commonsense", "arithmetic", "safety", "chat", "code")
     glue = ("glue_mrpc", "glue_cola", "glue_sst2", "glue_qnli", "glue_mnli")
-    generated = {f"{name}_generated" for name in (*sets, "metamath", *glue)}
+    generated = {f"{name}_generated" for name in (*sets, "metamath", "gsm8k", *glue)}
     mirror = {f"{name}_mirror" for name in (*sets[:-1], "codealpaca", "gsm8k")}
     # The mirror's files of CoLA and SST-2 are GLUE's own.
     mirror |= {"glue_mrpc_mirror", "glue_qnli_mirror", "glue_mnli_mirror"}

@@ -52,6 +52,10 @@ def test_numbers_are_right_within_a_thousandth():
 
 def test_an_answer_that_can_never_be_read_is_refused_unless_the_reading_says_never():
     assert Number().refusal("A") == "is not a number"
+    fallback = Number(phrase=PHRASE, else_last=True)
+    assert fallback.extract("1 prompt", f"2 {PHRASE}3 4") == "3"
+    assert fallback.extract("1 prompt", "2 or 4") == "4"
+    assert fallback.extract("1 prompt", "none") == "1"
     assert Number().refusal("inf") == "is not a number"
     assert Number().refusal("-1.5") is None
     never = Number(any_answer=True)

@@ -188,7 +188,9 @@ def test_parameters_of_t5_base(method, settings, expected, tiny_t5):
     model = METHODS[method].prepare(base, make_spec(tiny_t5, method=method, **settings))
     assert count(model, trainable=True) == expected
     if method == "diablo":
-        forms = {m.implementation["default"] for m in model.modules() if hasattr(m, "diablo_blocks")}
+        forms = {
+            m.implementation["default"] for m in model.modules() if hasattr(m, "diablo_blocks")
+        }
         assert forms == {"inplace"}
 
 
