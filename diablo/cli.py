@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from diablo import __version__
+from diablo.lean import leave_out_unused
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -197,9 +198,11 @@ def work_folder(run_folder: Path, part: str) -> Path:
 def finetune(options: argparse.Namespace) -> None:
     from diablo.data.protocol import protocol_of
     from diablo.data.sources import locked
-    from diablo.training import finetune as run
 
     spec = read_spec(options.spec)
+    leave_out_unused(spec.quantized)
+    from diablo.training import finetune as run
+
     folder = options.spec.parent
     protocol = protocol_of(spec)
     work = work_folder(folder, "finetune")
@@ -235,10 +238,12 @@ def quantize(options: argparse.Namespace) -> None:
 
 def generate(options: argparse.Namespace) -> None:
     from diablo.data.sources import locked
+
+    spec, suite = read_spec(options.spec), read_suite(options.suite)
+    leave_out_unused(spec.quantized)
     from diablo.generation import generate as one_turn
     from diablo.generation.turns import generate_turns
 
-    spec, suite = read_spec(options.spec), read_suite(options.suite)
     folder = options.spec.parent
     work = work_folder(folder, f"generate-{suite.suite}")
     run = generate_turns if suite.second_turn else one_turn
@@ -282,9 +287,10 @@ def score(options: argparse.Namespace) -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
+    spec, folder = read_spec(options.spec), options.spec.parent
+    leave_out_unused(spec.quantized)
     from diablo.scoring.answer_loss import measure_held_out, measure_suite
 
-    spec, folder = read_spec(options.spec), options.spec.parent
     if options.suite is None:
         measure_held_out(spec, folder, options.threads)
     else:

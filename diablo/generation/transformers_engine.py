@@ -22,7 +22,9 @@ NAME = "transformers"
 ENDS_EARLY = True
 
 #: Padded prompt tokens plus new tokens of one batch, all beams and samples counted: bounds the memory,
-#: and on a CPU the padding too (about 28 short prompts at a time was fastest).
+#: and on a CPU the padding too (about 28 short prompts at a time was fastest). There a prompt counts once
+#: for all its samples, as it is computed once: small models' keys and values fit, and a step of one
+#: prompt's ten samples costs nearly as much as one of five prompts'.
 TOKEN_BUDGET = {"cpu": 3072, "cuda": 131072}
 
 
@@ -45,8 +47,11 @@ def batches(
     grouped: list[list[int]] = []
     for index in order:
         if grouped:
-            longest = lengths[grouped[-1][0]]
-            each = (longest + decoding.max_new_tokens) * decoding.num_beams * decoding.samples
+            longest, new = lengths[grouped[-1][0]], decoding.max_new_tokens
+            if device == "cpu":
+                each = (longest + new * decoding.samples) * decoding.num_beams
+            else:
+                each = (longest + new) * decoding.samples * decoding.num_beams
             room = batch_size or max(1, TOKEN_BUDGET[device] // each)
             if len(grouped[-1]) < room:
                 grouped[-1].append(index)

@@ -267,11 +267,20 @@ def test_a_question_is_drawn_at_the_temperature_of_its_category():
 
 def test_batches_count_samples():
     lengths = [40] * 60
-    alone, three = (
-        batches(lengths, Decoding(temperature=0.5, samples=n, max_new_tokens=60), "cpu")
-        for n in (1, 3)
-    )
-    assert (len(alone[0]), len(three[0])) == (30, 10)
+    sizes = {}
+    for device in ("cpu", "cuda"):
+        for samples in (1, 3):
+            decoding = Decoding(temperature=0.5, samples=samples, max_new_tokens=60)
+            # 128 times as many prompts for the budget of a GPU.
+            grouped = batches(lengths * 128, decoding, device)
+            sizes[device, samples] = len(grouped[0])
+    # On a CPU a prompt counts once for all its samples.
+    assert sizes == {
+        ("cpu", 1): 3072 // 100,
+        ("cpu", 3): 3072 // 220,
+        ("cuda", 1): 131072 // 100,
+        ("cuda", 3): 131072 // 300,
+    }
     groups = vllm_engine.batches(lengths, Decoding(temperature=0.5, samples=16), "cpu")
     assert [len(group) for group in groups] == [4] * 15
 
