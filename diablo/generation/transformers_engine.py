@@ -77,6 +77,10 @@ class TransformersEngine:
         self._tokenizer = tokenizer
         #: The id that an encoder-decoder's decoder starts with; None for a causal model.
         self._start = _decoder_start(model) if is_encoder_decoder(model) else None
+        if self._start is None:
+            from diablo.generation.decode_step import use_grouped_attention
+
+            use_grouped_attention(model)
         # Ours replaces the model's own: a model's default (sampling, a repetition penalty) would
         # otherwise fill in whatever is left unset here.
         model.generation_config = GenerationConfig(
@@ -143,17 +147,23 @@ class TransformersEngine:
 
     def _inputs(self, prompts: list[list[int]], decoding: Decoding) -> dict[str, Any]:
         """`generate`'s tensors, a row for each sample: ids, mask, and keys and values already computed."""
+        from diablo.generation.decode_step import with_room
+
         padded = self._padded(prompts)
         if self._start is not None:
             return _repeated(padded, decoding.samples)
         # The start that all share (the protocol's frame) is computed once, not once a prompt ...
         cache = self._shared(prompts, decoding.num_beams)
-        if decoding.samples == 1:
+        if decoding.num_beams > 1:
             return {**padded, "past_key_values": cache}
-        # ... and the rest of a prompt once, not once a sample.
-        cache = self._extended(padded, cache)
-        if cache is not None:
-            cache.batch_repeat_interleave(decoding.samples)
+        if decoding.samples > 1:
+            # ... and the rest of a prompt once, not once a sample.
+            cache = self._extended(padded, cache)
+            if cache is not None:
+                cache.batch_repeat_interleave(decoding.samples)
+        done = 0 if cache is None else cache.get_seq_length()
+        room = padded["input_ids"].shape[1] - done + decoding.max_new_tokens
+        cache = with_room(cache, self.model, room)
         return {**_repeated(padded, decoding.samples), "past_key_values": cache}
 
     def next_logprobs(self, prompts: list[list[int]]) -> torch.Tensor:
