@@ -43,8 +43,8 @@ class RoomyLayer(DynamicLayer):
         end = done + key_states.shape[-2]
         if not self._buffers or end > self._buffers[0].shape[-2]:
             self._buffers = [self._grown(new, end) for new in (key_states, value_states)]
-            if done:
-                for buffer, old in zip(self._buffers, (self.keys, self.values), strict=True):
+            for buffer, old in zip(self._buffers, (self.keys, self.values), strict=True):
+                if done and old is not None:
                     buffer[..., :done, :] = old
         for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[..., done:end, :] = new
@@ -65,7 +65,7 @@ def with_room(cache: Cache | None, model: PreTrainedModel, room: int) -> Cache:
     for index, layer in enumerate(found.layers):
         if type(layer) is DynamicLayer:
             roomy = RoomyLayer(room)
-            if layer.get_seq_length():
+            if layer.keys is not None and layer.values is not None:
                 roomy.update(layer.keys, layer.values)
             found.layers[index] = roomy
     return found

@@ -26,7 +26,8 @@ def wrap(model: PreTrainedModel, config: PeftConfig, spec: Any) -> PeftModel:
 
     config.task_type = "SEQ_2_SEQ_LM" if is_encoder_decoder(model) else "CAUSAL_LM"
     if layers := getattr(spec, "layers", None):
-        config.layers_to_transform = layers
+        # Every PEFT method here has the field; their common class does not declare it.
+        vars(config)["layers_to_transform"] = layers
     pure = spec.precision == "bf16-pure"
     wrapped = get_peft_model(model, config, autocast_adapter_dtype=not pure)
     if pure:
