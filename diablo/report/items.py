@@ -48,6 +48,7 @@ class Item:
         records: its CSV as it is, where there is no page of it.
         rows: how many rows have numbers, and how many there are.
         facts: the provenance of the table, empty without one.
+        stems: names of its tables and figures that were made.
     """
 
     name: str
@@ -61,6 +62,12 @@ class Item:
     links: Mapping[str, str] = field(default_factory=dict)
     rows: tuple[int, int] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    stems: list[str] = field(default_factory=list)
+
+    @property
+    def whole(self) -> bool:
+        """Whether more is there than a part, such as the table of an experiment's quantisers."""
+        return self.name in self.stems or bool(self.records)
 
     @property
     def made(self) -> bool:
@@ -69,9 +76,11 @@ class Item:
 
     @property
     def status(self) -> str:
-        """`made`, `made, 7 of 8 rows` or `not run`."""
+        """`made`, `made, 7 of 8 rows`, `made in part: table4-quantizers` or `not run`."""
         if not self.made:
             return "not run"
+        if not self.whole:
+            return f"made in part: {', '.join(self.stems)}"
         if self.rows is None or self.rows[0] == self.rows[1]:
             return "made"
         return f"made, {self.rows[0]} of {self.rows[1]} rows"
@@ -131,6 +140,7 @@ def read_items(
         captions = _captions(figures / f"{name}.provenance.json")
         for stem in sorted(stem for stem in charts if owner[stem] == name):
             item.figures.append(_figure(stem, item, figures, captions, assets))
+        item.stems = sorted({*mine, *(figure.name for figure in item.figures)})
         items[name] = item
     return items
 
