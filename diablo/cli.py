@@ -121,10 +121,14 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=Path, required=True, help="folder that gets tables/ and figures/"
     )
 
-    sub = verb("report", report, "write one page of all results: tables, figures, costs, provenance")
+    sub = verb(
+        "report", report, "write one page of all results: tables, figures, costs, provenance"
+    )
     sub.add_argument("--results", type=Path, help="results/<scale> (default: as --config says)")
     sub.add_argument("--out", type=Path, default=Path("report/index.html"), help="the page")
-    sub.add_argument("--zip", action="store_true", help="an archive of page, CSVs, images and specs")
+    sub.add_argument(
+        "--zip", action="store_true", help="an archive of page, CSVs, images and specs"
+    )
     sub.add_argument("--config", type=Path, default=Path("config.yaml"))
     return top
 

@@ -9,9 +9,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 #: Elements without an end tag.
-VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
+VOID = frozenset(
+    ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr")
+)
 #: What a table's page has no use for, and what could fetch or run something.
-REFUSED = frozenset("script iframe object embed link form base audio video source".split())
+REFUSED = frozenset(
+    ("script", "iframe", "object", "embed", "link", "form", "base", "audio", "video", "source")
+)
 #: Left out with all that is in them.
 HEAD = frozenset(("style", "title"))
 #: Left out, but for what is in them.
@@ -167,7 +171,9 @@ def _refuse(tag: str, attributes: Mapping[str, str]) -> None:
     if tag in REFUSED:
         raise ValueError(f"it has a <{tag}>")
     for name, value in attributes.items():
-        fetched = name in ("src", "srcset", "background", "poster") and not value.startswith("data:")
+        fetched = name in ("src", "srcset", "background", "poster") and not value.startswith(
+            "data:"
+        )
         if name.startswith("on") or fetched or (name == "style" and "url(" in value):
             raise ValueError(f"it has {name}={value!r}")
         if name == "href" and value.strip().lower().startswith("javascript:"):

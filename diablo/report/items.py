@@ -88,7 +88,9 @@ class Item:
 
 def declared(workflow: Path = WORKFLOW) -> dict[str, dict[str, Any]]:
     """Titles and sections of all experiments and of figures made from them, by name."""
-    paths = [path for kind in ("experiments", "figures") for path in (workflow / kind).glob("*.yaml")]
+    paths = [
+        path for kind in ("experiments", "figures") for path in (workflow / kind).glob("*.yaml")
+    ]
     return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(paths)}
 
 

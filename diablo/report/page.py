@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from diablo.io import atomic_path, write_text
 from diablo.provenance import code_version
 from diablo.report import cost, formats, records
 from diablo.report.assets import Assets
-from diablo.report.items import SECTIONS, Item, read_items, shown_runs
+from diablo.report.items import SECTIONS, read_items, shown_runs
 from diablo.report.jobs import Job, Run, read_jobs, read_runs
 
 #: Bytes that a page sent by mail should not have more of.
@@ -94,8 +93,11 @@ def _machine(job: Job) -> str:
 
 #: Facts of a job that stand in lines of their own, or are too long for one.
 _ELSEWHERE = frozenset(
-    "verb started code lock inputs seed host platform python packages wall_seconds rows captions "
-    "peak_memory_bytes peak_device_memory_bytes device stand_ins generated".split()
+    (
+        *("verb", "started", "code", "lock", "inputs", "seed", "host", "platform", "python"),
+        *("packages", "wall_seconds", "peak_memory_bytes", "peak_device_memory_bytes", "device"),
+        *("stand_ins", "rows", "captions", "generated"),
+    )
 )
 
 
@@ -148,11 +150,7 @@ def _template() -> jinja2.Template:
         "gib": formats.gib,
         "verdict": records.verdict,
         "markup": Markup,
-        "anchor": lambda text: re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-"),
         "plain": formats.plain,
         "from_json": formats.from_json,
     }
     return environment.get_template("report.html.jinja")
-
-
-__all__ = ["Item", "render_report"]

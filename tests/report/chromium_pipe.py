@@ -70,14 +70,18 @@ class Page:
 
     def value(self, script: str) -> Any:
         """The value of an expression in the page."""
-        answer = self.send("Runtime.evaluate", expression=script, returnByValue=True)
+        answer = self.send(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
     def press_tab(self) -> None:
         """Press the tabulator key."""
         for kind in ("keyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+            self.send(
+                "Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9
+            )
 
     def screenshot(self) -> bytes:
         """What the window shows, as PNG."""
@@ -109,6 +113,8 @@ def browser(chromium: str, profile: Path) -> Iterator[Page]:
         read, write = os.dup(to_read), os.dup(from_write)
         os.dup2(read, 3)
         os.dup2(write, 4)
+        for descriptor in (3, 4):
+            os.set_inheritable(descriptor, True)
 
     process = subprocess.Popen(
         [chromium, *FLAGS, f"--user-data-dir={profile}"],

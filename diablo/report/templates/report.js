@@ -13,7 +13,7 @@ reveal();
 // Runs stay folded on paper: their provenance is hundreds of pages.
 let opened = [];
 addEventListener("beforeprint", () => {
-  opened = [...document.querySelectorAll("main details:not(.run):not([open])")].filter((one) => !one.closest(".run"));
+  opened = [...document.querySelectorAll("main details:not(.run, [open])")].filter((one) => !one.closest("details.run"));
   for (const one of opened) one.open = true;
 });
 addEventListener("afterprint", () => {
