@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from diablo.experiments import WORKFLOW
-from diablo.io import read_json
 from diablo.report.assets import Assets, best_image
 from diablo.report.fragment import read_fragment
+from diablo.report.jobs import read_mapping
 from diablo.report.records import Records, read_records
 
 #: Items with a section of their own: their headings. The others are experiments.
@@ -103,11 +103,25 @@ def shown_runs(results: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path in sorted((results / "tables").glob("*.provenance.json"), key=_order):
         name = path.name.removesuffix(".provenance.json")
-        for row in read_json(path).get("rows", []):
+        for row in read_mapping(path).get("rows", []):
             for run in row.get("runs", []):
                 tables = found.setdefault(run, [])
                 tables += [] if name in tables else [name]
     return found
+
+
+def scale_of(results: Path) -> str:
+    """The scale that the plans in a folder name; the folder's own name where there are none.
+
+    Raises:
+        ValueError: if a plan is not valid JSON; the message names the file.
+    """
+    plans = [read_mapping(path) for path in sorted((results / "tables").glob("*.plan.json"))]
+    # A user's own experiment changes nothing of a scale and may say another.
+    return next(
+        (plan["scale"] for plan in plans if plan.get("name") in PAPER and "scale" in plan),
+        results.name,
+    )
 
 
 def read_items(
@@ -148,7 +162,7 @@ def read_items(
 
 
 def _described(name: str, known: Mapping[str, Any], plan_path: Path, scale: str) -> Item:
-    plan = read_json(plan_path) if plan_path.is_file() else known.get(name, {})
+    plan = read_mapping(plan_path) if plan_path.is_file() else known.get(name, {})
     makes = name in known or name in SECTIONS or bool(plan)
     config = "" if scale == "demo" else f" --config scale={scale}"
     return Item(
@@ -170,7 +184,7 @@ def _add_table(item: Item, stem: Path, anchors: Mapping[str, str]) -> None:
 
 
 def _add_provenance(item: Item, path: Path) -> None:
-    facts = read_json(path) if path.is_file() else {}
+    facts = read_mapping(path) if path.is_file() else {}
     # Speed's record is of devices and has no job's facts.
     item.facts = facts if "verb" in facts else {}
     if rows := item.facts.get("rows"):
@@ -179,7 +193,7 @@ def _add_provenance(item: Item, path: Path) -> None:
 
 
 def _captions(path: Path) -> Mapping[str, str]:
-    return read_json(path).get("captions", {}) if path.is_file() else {}
+    return read_mapping(path).get("captions", {}) if path.is_file() else {}
 
 
 def _figure(

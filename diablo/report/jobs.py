@@ -124,7 +124,7 @@ def read_runs(results: Path, jobs: list[Job], shown: Mapping[str, list[str]]) ->
     runs = {name: Run(name, tables=shown.get(name, [])) for name in sorted(names)}
     for name, run in runs.items():
         spec = folders / name / "spec.json"
-        run.spec = _mapping(spec, read_json(spec)) if spec.is_file() else {}
+        run.spec = read_mapping(spec) if spec.is_file() else {}
     for job in jobs:
         if job.run in runs:
             runs[job.run].jobs.append(job)
@@ -150,13 +150,19 @@ def _files(results: Path) -> Iterator[Path]:
 
 def _job(results: Path, path: Path) -> list[Job]:
     """The job behind a file; none for records without a verb, such as those of the speed table."""
-    facts = _mapping(path, read_json(path))
+    facts = read_mapping(path)
     if "verb" not in facts:
         facts = facts.get("provenance") or {}
     return [Job(path.relative_to(results).as_posix(), facts)] if "verb" in facts else []
 
 
-def _mapping(path: Path, value: Any) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds a mapping.
+
+    Raises:
+        ValueError: if it is not valid JSON or something else; the message names the file.
+    """
+    value = read_json(path)
     if not isinstance(value, dict):
         raise ValueError(f"{path}: a mapping was expected, not {type(value).__name__}")
     return value

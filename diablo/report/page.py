@@ -16,7 +16,7 @@ from diablo.io import atomic_path, write_text
 from diablo.provenance import code_version
 from diablo.report import cost, formats, records
 from diablo.report.assets import Assets
-from diablo.report.items import SECTIONS, read_items, shown_runs
+from diablo.report.items import SECTIONS, read_items, scale_of, shown_runs
 from diablo.report.jobs import Job, Run, read_jobs, read_runs
 
 #: Bytes that a page sent by mail should not have more of.
@@ -58,7 +58,8 @@ def _found(results: Path, assets: Assets) -> dict[str, Any]:
     jobs, shown = read_jobs(results), shown_runs(results)
     runs = read_runs(results, jobs, shown)
     anchors = {name: f"run-{name}" for name in runs}
-    items = read_items(results, assets, anchors, results.name)
+    scale = scale_of(results)
+    items = read_items(results, assets, anchors, scale)
     if not items["audit"].made:
         items["audit"].records = records.audit_records(results)
     if assets.beside:
@@ -66,7 +67,7 @@ def _found(results: Path, assets: Assets) -> dict[str, Any]:
     environments = Counter(job.environment for job in jobs)
     stand_ins = dict.fromkeys(text for item in items.values() for text in item.stand_ins)
     return {
-        "scale": results.name,
+        "scale": scale,
         "results": results.as_posix(),
         "now": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "code": Job("", {"verb": "report", "code": code_version()}),

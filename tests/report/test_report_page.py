@@ -78,6 +78,13 @@ def test_commands_name_another_scale(tmp_path: Path) -> None:
     assert "snakemake --cores 2 table1 --config scale=mini" in html
 
 
+def test_a_copied_folder_has_its_plans_scale(tmp_path: Path) -> None:
+    results = tmp_path / "copied"
+    write_json(results / "tables" / "table1.plan.json", {"name": "table1", "scale": "mini"})
+    page = check(render_report(results, tmp_path / "index.html").read_text())
+    assert "DiaBlo, rebuilt at scale mini" in page.text
+
+
 def test_a_table_whose_runs_are_gone(full: Path, tmp_path: Path) -> None:
     for path in (full / "tables").iterdir():
         write_text(tmp_path / "demo" / "tables" / path.name, path.read_text())
