@@ -10,9 +10,13 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 CORES ?= $(shell nproc)
 # Passed to Snakemake's --config, such as CONFIG="scale=mini mirror=/data/mirror".
 CONFIG ?=
+# The folder that the page is of, where CONFIG names another scale than config.yaml.
+RESULTS = $(patsubst scale=%,--results results/%,$(filter scale=%,$(CONFIG)))
+# Passed to `diablo report`, such as REPORT=--zip.
+REPORT ?=
 PYTEST := python -m pytest -q
 
-.PHONY: help setup table1 test test-fast test-system lint format lock clean
+.PHONY: help setup table1 report test test-fast test-system lint format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +27,11 @@ setup: ## create .venv from the pinned lock (once)
 
 table1: setup ## rebuild Table 1 at the demo scale
 	snakemake --cores $(CORES) table1 $(if $(CONFIG),--config $(CONFIG))
+
+# A table that fails leaves the others, and the page says what is not run; the status stays.
+report: setup ## build whatever is missing, then write report/index.html (REPORT=--zip: an archive)
+	status=0; snakemake --cores $(CORES) --keep-going all speed audit $(if $(CONFIG),--config $(CONFIG)) || status=$$?; \
+	python -m diablo report $(RESULTS) $(REPORT) && exit $$status
 
 test: setup ## the whole test suite (system tests skip by name where a package is missing)
 	$(PYTEST) -m "not slow and not system"

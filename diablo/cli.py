@@ -120,6 +120,16 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--out", type=Path, required=True, help="folder that gets tables/ and figures/"
     )
+
+    sub = verb(
+        "report", report, "write one page of all results: tables, figures, costs, provenance"
+    )
+    sub.add_argument("--results", type=Path, help="results/<scale> (default: as --config says)")
+    sub.add_argument("--out", type=Path, default=Path("report/index.html"), help="the page")
+    sub.add_argument(
+        "--zip", action="store_true", help="an archive of page, CSVs, images and specs"
+    )
+    sub.add_argument("--config", type=Path, default=Path("config.yaml"))
     return top
 
 
@@ -323,3 +333,17 @@ def theorems(options: argparse.Namespace) -> None:
     from diablo.analysis.theorems.run import theorems as run
 
     run(options.out)
+
+
+def report(options: argparse.Namespace) -> None:
+    import yaml
+
+    from diablo.experiments import Config
+    from diablo.report import render_report
+    from diablo.validation import validate
+
+    if options.results is None:
+        given = yaml.safe_load(options.config.read_text(encoding="utf-8")) or {}
+        config = validate(Config, given, str(options.config))
+        options.results = Path(config.results) / config.scale
+    render_report(options.results, options.out, as_zip=options.zip)

@@ -43,6 +43,10 @@ COMPARED = (
     f"{SIGNS['better']} better than, {SIGNS['worse']} worse than, {SIGNS['no']} not distinguishable "
     "from the best DiaBlo row of the group on the same test examples, at 5 % after Holm's correction."
 )
+BESIDE = (
+    "Under a difference, “inside” says that the paper's number lies in the interval here; “above” and "
+    "“below”, that it does not, and on which side of it the number here is."
+)
 #: What makes a DiaBlo row the reference of its group.
 CHOSEN = {
     "average": "highest average",

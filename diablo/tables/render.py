@@ -181,6 +181,19 @@ def sign(cell: Cell) -> str:
     return legend.SIGNS[cell.comparison.verdict] if cell.comparison else ""
 
 
+def beside(cell: Cell) -> str:
+    """`inside`, where the paper's number lies in the interval here; else where the number here lies.
+
+    Empty where there is nothing to set beside each other.
+    """
+    found = cell.estimate
+    if found is None or cell.reported is None:
+        return ""
+    if found.low <= cell.reported <= found.high:
+        return "inside"
+    return "above" if found.value > cell.reported else "below"
+
+
 def marked(cell: Cell, what: str, best: str, second: str) -> str:
     """A cell's printed number inside the wrapping of its mark.
 
@@ -205,7 +218,7 @@ def templates(autoescape: bool = False, **filters: Callable[..., str]) -> jinja2
         lstrip_blocks=True,
     )
     shared = {"num": number, "signed": signed, "spread": spread, "interval": interval}
-    environment.filters |= {**shared, "versus": versus, "sign": sign, **filters}
+    environment.filters |= {**shared, "versus": versus, "sign": sign, "beside": beside, **filters}
     environment.globals |= {"words": words, "legend": legend, "evidence": evidence}
     return environment
 

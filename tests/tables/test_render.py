@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from diablo.io import read_json
 from diablo.tables import aggregate, load_table
+from diablo.tables.estimates import Estimate
 from diablo.tables.latex import latex_escape
-from diablo.tables.render import interval, number, sign, signed, spread
+from diablo.tables.render import beside, interval, number, sign, signed, spread
+from diablo.tables.table import Cell
 
 STAND_IN = "Small-1M stands in for Big0"
 ODD_LABEL = "SMT_{best} 50% & <more> #1 ~^\\ $x$ a|b"
@@ -114,7 +116,8 @@ def test_html_has_every_number(html: Cells, outputs: Path) -> None:
             ]
             assert any(line[-4:] == shown for line in texts)
             assert any(
-                line[-4:] == [signed(c.difference) for c in row.cells.values()] for line in texts
+                line[-4:] == [signed(c.difference) + beside(c) for c in row.cells.values()]
+                for line in texts
             )
     assert any(ODD_LABEL in line[0] for line in texts if line)
 
@@ -236,6 +239,16 @@ def test_numbers_as_printed(value: float | None, text: str) -> None:
 )
 def test_differences_as_printed(value: float | None, text: str) -> None:
     assert signed(value) == text
+
+
+@pytest.mark.parametrize(
+    ("reported", "word"),
+    [(40.0, "inside"), (60.0, "inside"), (60.1, "below"), (39.9, "above"), (None, "")],
+)
+def test_which_side_of_the_papers_number(reported: float | None, word: str) -> None:
+    estimate = Estimate(50.0, 40.0, 60.0, stderr=None, seed_sd=None, seeds=1, n=10)
+    assert beside(Cell(reported, estimate)) == word
+    assert beside(Cell(reported, None)) == ""
 
 
 def test_latex_special_characters() -> None:
