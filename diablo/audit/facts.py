@@ -91,7 +91,7 @@ class Script(Strict):
     entry: Entry = ENTRY
     table: int
     column: Place
-    model: str = Field(description="that the script trains")
+    model: str | None = Field(None, description="that is trained; None: not said")
     settings: Settings
 
 

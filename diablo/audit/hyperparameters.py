@@ -100,7 +100,7 @@ def _value(table: HyperTable, column: Column, line: Line, key: str, stated: Any)
     if verdict == "disagrees" and row.notes:
         evidence += f" ({' '.join(row.notes)})"
     return Finding(
-        id=f"hyperparameters/table{table.table}/{column.slug}/{row.method}/{key}",
+        id=f"hyperparameters/table{table.table}/{line.id}/{key}",
         statement=f"Table {table.table}: {key} of {line.place}",
         evidence=evidence,
         verdict=_as_verdict(verdict),
@@ -184,8 +184,9 @@ def _scripts(facts: Facts) -> Iterator[Finding]:
     for script in facts.released.scripts:
         where = script.column
         stated = facts.hyperparameters.column(script.table, where.model, where.num_blocks)
-        stated = {"model": where.model, **stated}
-        theirs = {"model": script.model, **script.settings.model_dump(exclude_none=True)}
+        theirs = script.settings.model_dump(exclude_none=True)
+        if script.model:
+            stated, theirs = {"model": where.model, **stated}, {"model": script.model, **theirs}
         for key, value in theirs.items():
             if key not in stated:
                 continue
