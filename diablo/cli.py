@@ -121,7 +121,9 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=Path, required=True, help="folder that gets tables/ and figures/"
     )
 
-    sub = verb("audit", audit, "check the paper's numbers against themselves, its code and its sources")
+    sub = verb(
+        "audit", audit, "check the paper's numbers against themselves, its code and its sources"
+    )
     sub.add_argument("--out", type=Path, required=True, help="folder that gets tables/")
     return top
 

@@ -23,7 +23,12 @@ def _experiment(paper: Paper, name: str) -> Iterator[Finding]:
     columns = _columns(paper, name)
     lines = list(paper.lines(name, parts=False))
     digits = max(
-        (decimals(value) for line in lines for value in line.row.reported.values() if value is not None),
+        (
+            decimals(value)
+            for line in lines
+            for value in line.row.reported.values()
+            if value is not None
+        ),
         default=0,
     )
     for line in lines:
@@ -37,10 +42,15 @@ def _experiment(paper: Paper, name: str) -> Iterator[Finding]:
 
 def _columns(paper: Paper, name: str) -> list[str]:
     experiment = paper.experiments[name]
-    return [*experiment.columns, *(key for part in experiment.parts.values() for key in part.columns)]
+    return [
+        *experiment.columns,
+        *(key for part in experiment.parts.values() for key in part.columns),
+    ]
 
 
-def judge_average(values: list[float], average: float, digits: int) -> tuple[Fraction, Verdict, str]:
+def judge_average(
+    values: list[float], average: float, digits: int
+) -> tuple[Fraction, Verdict, str]:
     """The mean, whether the printed average can be its rounding, and how.
 
     Each printed number stands for an interval of half a unit of its last digit to both sides, and so
@@ -56,7 +66,11 @@ def judge_average(values: list[float], average: float, digits: int) -> tuple[Fra
         return mean, "agrees", "rounded"
     if apart <= unit:
         return mean, "agrees", "only as the columns are rounded too"
-    return mean, "disagrees", f"off by {float(apart):.{digits + 2}f}, rounding explains {float(unit)} at most"
+    return (
+        mean,
+        "disagrees",
+        f"off by {float(apart):.{digits + 2}f}, rounding explains {float(unit)} at most",
+    )
 
 
 def _average(line: Line, values: list[float], average: float, digits: int) -> Finding:

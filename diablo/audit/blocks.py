@@ -43,8 +43,13 @@ def _common_factor(line: Line) -> Iterator[Finding]:
     if not row.params or not smaller:
         return
     counts = conventions(line)
-    fit = {c.counting for c in counts if c.modules == counts[0].modules and fits(row.params, c.value)}
-    verdicts: dict[frozenset[str], Verdict] = {frozenset([OWN]): "disagrees", frozenset([SHRUNK]): "agrees"}
+    fit = {
+        c.counting for c in counts if c.modules == counts[0].modules and fits(row.params, c.value)
+    }
+    verdicts: dict[frozenset[str], Verdict] = {
+        frozenset([OWN]): "disagrees",
+        frozenset([SHRUNK]): "agrees",
+    }
     yield Finding(
         id=f"blocks/{line.id}/rule",
         statement=f"{line.place}: the printed #Params follow the released code's rule",

@@ -151,7 +151,8 @@ def _row(line: Line, lora_printed: Fraction | None) -> Finding:
         matching.append(HALF_PRINTED)
     ours = [count for count in counts if count.unit == plain.unit and count.modules == declared]
     others = "; ".join(
-        f"{count.describe(declared)} {float(count.params) / 1e6:.2f}e6 = {_print(count)}" for count in ours
+        f"{count.describe(declared)} {float(count.params) / 1e6:.2f}e6 = {_print(count)}"
+        for count in ours
     )
     words = "; ".join(matching) if matching else f"none{_would_fit(line)}"
     return Finding(
@@ -175,7 +176,9 @@ def _would_fit(line: Line) -> str:
         and fits(line.row.params or "", _resized(line, key, size))
     ]
     name = "N" if key == "num_blocks" else "r"
-    found = f"{name} = {', '.join(map(str, sizes))} would fit" if sizes else f"no {name} up to 256 fits"
+    found = (
+        f"{name} = {', '.join(map(str, sizes))} would fit" if sizes else f"no {name} up to 256 fits"
+    )
     return f" ({found})"
 
 

@@ -10,7 +10,7 @@ from math import ceil, floor
 from diablo.audit.facts import Facts, TestSizes
 from diablo.audit.findings import Finding, Verdict
 from diablo.audit.paper import Paper, decimals, exact, title
-from diablo.data.protocol import Protocol, load_protocol
+from diablo.data.protocol import load_protocol
 
 #: Metrics that are a mean of whole numbers, and what a printed 1 stands for.
 SCALES = {"acc": 100, "refusal": 100, "rating": 1}
@@ -74,10 +74,10 @@ class Fit:
 
     @property
     def text(self) -> str:
-        """`496 (batches of 8, 16): 6 of 6 fit; an arbitrary number does with 0.50`."""
+        """`496 (batches of 8, 16): 6 of 6 fit, chance 0.50`."""
         count = len(self.fits) + len(self.odd)
         return (
-            f"{self.size.label} ({self.size.why}): {len(self.fits)} of {count} fit, an arbitrary number with "
+            f"{self.size.label} ({self.size.why}): {len(self.fits)} of {count} fit, chance "
             f"{self.likely:.2f}"
         )
 
@@ -107,7 +107,9 @@ def candidates(column: str, full: int, sizes: TestSizes) -> list[Size]:
     for batch in sizes.batches:
         whole = full // batch * batch
         if whole and whole != full:
-            reasons[whole] = f"{reasons[whole]}, {batch}" if whole in reasons else f"batches of {batch}"
+            reasons[whole] = (
+                f"{reasons[whole]}, {batch}" if whole in reasons else f"batches of {batch}"
+            )
     for size, why in sizes.others.get(column, {}).items():
         reasons.setdefault(size, why)
     return [Size(size, runs, why) for runs in sizes.runs for size, why in reasons.items()]
@@ -172,7 +174,9 @@ def _printed(facts: Facts) -> Iterator[Group]:
 
 def _judge(group: Group, sizes: TestSizes) -> Finding:
     """Whether the full set can have given every number; if not, which other sizes can."""
-    statement = f"{group.place}, {group.column}: each number is one run's over the full {group.full}"
+    statement = (
+        f"{group.place}, {group.column}: each number is one run's over the full {group.full}"
+    )
     scale = SCALES.get(group.metric)
     if scale is None:
         text = f"{group.metric} is no mean of whole numbers"

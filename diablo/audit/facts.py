@@ -123,7 +123,7 @@ class Panel(Strict):
     panel: str
     experiment: str
     group: str
-    bars: dict[str, float] = Field(min_length=1, description="by method")
+    bars: dict[str, float] = Field(min_length=1, description="averages, by the row's label")
 
 
 class Figure2(Strict):

@@ -55,13 +55,17 @@ def equal_rank(widths: list[Width], num_blocks: int) -> Fraction:
     return Fraction(diablo_parameters(widths, num_blocks), lora_parameters(widths, 1))
 
 
-def totals(widths: list[Width], num_blocks: int, rank: Fraction) -> dict[str, tuple[Fraction, Fraction]]:
+def totals(
+    widths: list[Width], num_blocks: int, rank: Fraction
+) -> dict[str, tuple[Fraction, Fraction]]:
     """(forward, backward) FLOPs a token of each path, over all layers."""
     sums = {"diablo": [Fraction(0)] * 2, "lora": [Fraction(0)] * 2}
     for width in widths:
         paths = {"diablo": diablo_products(width, num_blocks), "lora": lora_products(width, rank)}
         for name, passes in paths.items():
-            sums[name] = [total + flops(part) for total, part in zip(sums[name], passes, strict=True)]
+            sums[name] = [
+                total + flops(part) for total, part in zip(sums[name], passes, strict=True)
+            ]
     return {name: (forward, backward) for name, (forward, backward) in sums.items()}
 
 

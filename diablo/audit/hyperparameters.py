@@ -137,7 +137,9 @@ def _open(paper: Paper, tables: list[HyperTable]) -> Iterator[Finding]:
     for experiment in paper.experiments.values():
         columns = [(t, c) for t in tables if t.experiment == experiment.name for c in t.columns]
         for group in experiment.groups:
-            of_group = [line for line in paper.lines(experiment.name) if line.group.label == group.label]
+            of_group = [
+                line for line in paper.lines(experiment.name) if line.group.label == group.label
+            ]
             open_rows = {line.row.slug: line for line in of_group if line.row.unstated}
             if open_rows:
                 yield Finding(
@@ -170,9 +172,7 @@ def _open(paper: Paper, tables: list[HyperTable]) -> Iterator[Finding]:
 
 
 def _name(line: Line) -> str:
-    size = line.row.num_blocks and f" N = {line.row.num_blocks}" or ""
-    size = line.row.rank and f" r = {line.row.rank}" or size
-    return f"{line.row.label}{size}"
+    return f"{line.row.label}{line.size}"
 
 
 def _not_stated(line: Line) -> str:

@@ -15,7 +15,11 @@ def check_origins(paper: Paper, facts: Facts) -> list[Finding]:
     return [
         *(finding for line in lines if line.row.reported for finding in _attributed(line, facts)),
         *(finding for line in lines for finding in _cited(line, facts.cited.rows)),
-        *(finding for panel in facts.printed.figure2.panels for finding in _panel(paper, facts, panel)),
+        *(
+            finding
+            for panel in facts.printed.figure2.panels
+            for finding in _panel(paper, facts, panel)
+        ),
         *_best_blocks(paper, facts),
     ]
 
@@ -32,24 +36,20 @@ def _attributed(line: Line, facts: Facts) -> Iterator[Finding]:
         return
     named = any(row.source in one.sources for one in naming)
     how = "; ".join(one.how for one in naming)
+    verdict: Verdict = "agrees" if named else "disagrees"
+    sources = [source for one in naming for source in one.sources]
+    names = f", which name {', '.join(sources)}" if sources else ""
+    evidence = f"copied from: {row.source} (`source` of its YAML); the table has: {how}{names}"
     if row.origin == "unknown":
-        evidence, verdict = f"{how}: nobody is named for this row, nor is it said to be the authors'", "cannot tell"
-    else:
-        sources = [source for one in naming for source in one.sources] or ["nobody"]
-        evidence = f"its numbers are those of the {row.source}; {how} names {', '.join(sources)}"
-        verdict = "agrees" if named else "disagrees"
+        verdict, evidence = "cannot tell", "neither a source nor the authors are named for this row"
     yield Finding(
         id=f"origins/{line.id}",
         statement=f"{line.place}: {title(name)} says where the row comes from",
         evidence=evidence,
-        verdict=_verdict(verdict),
+        verdict=verdict,
         source=f"paper, {title(name)}",
         entries=() if row.origin == "unknown" or named else ("D-23",),
     )
-
-
-def _verdict(word: str) -> Verdict:
-    return "agrees" if word == "agrees" else "disagrees" if word == "disagrees" else "cannot tell"
 
 
 def _cited(line: Line, cited: list[CitedRow]) -> Iterator[Finding]:
@@ -90,13 +90,19 @@ def _differing(line: Line, cited: CitedRow) -> list[str]:
 
 
 def _bars(paper: Paper, panel: Panel) -> dict[str, list[Line]]:
-    """The rows whose average a bar shows, by method."""
-    lines = [line for line in paper.lines(panel.experiment, parts=False) if line.group.label == panel.group]
+    """The rows whose average a bar shows, by the bar's label."""
+    lines = [
+        line
+        for line in paper.lines(panel.experiment, parts=False)
+        if line.group.label == panel.group
+    ]
     return {
-        method: [
-            line for line in lines if line.row.method == method and line.row.reported.get("avg") == value
+        label: [
+            line
+            for line in lines
+            if (line.row.label, line.row.reported.get("avg")) == (label, value)
         ]
-        for method, value in panel.bars.items()
+        for label, value in panel.bars.items()
     }
 
 
@@ -105,7 +111,7 @@ def _panel(paper: Paper, facts: Facts, panel: Panel) -> Iterator[Finding]:
     if panel.experiment not in paper.experiments:
         return
     figure, bars = facts.printed.figure2, _bars(paper, panel)
-    lost = [method for method, lines in bars.items() if not lines]
+    lost = [label for label, lines in bars.items() if not lines]
     yield Finding(
         id=f"figure2/{panel.panel.replace(', ', '-')}/bars",
         statement=f"Figure 2 ({panel.panel}): every bar is an average of {title(panel.experiment)}",
@@ -113,12 +119,13 @@ def _panel(paper: Paper, facts: Facts, panel: Panel) -> Iterator[Finding]:
         verdict="disagrees" if lost else "agrees",
         source=figure.source,
     )
-    ranks = {method: lines[0].row.rank for method, lines in bars.items() if lines and lines[0].row.rank}
-    other = ", ".join(f"{method} r = {rank}" for method, rank in ranks.items())
+    ranks = {
+        label: lines[0].row.rank for label, lines in bars.items() if lines and lines[0].row.rank
+    }
     yield Finding(
         id=f"figure2/{panel.panel.replace(', ', '-')}/ranks",
         statement=f"Figure 2 ({panel.panel}): all bars with a rank have the same",
-        evidence=other,
+        evidence=", ".join(f"{label} r = {rank}" for label, rank in ranks.items()),
         verdict="agrees" if len(set(ranks.values())) <= 1 else "disagrees",
         source=figure.source,
         entries=(figure.entry,),
@@ -130,8 +137,9 @@ def _best_blocks(paper: Paper, facts: Facts) -> Iterator[Finding]:
     figure = facts.printed.figure2
     shown: dict[str, int] = {}
     for panel in figure.panels:
-        for line in _bars(paper, panel).get("diablo", [])[:1] if panel.experiment in paper.experiments else []:
-            shown[panel.panel] = line.row.num_blocks or 0
+        for line in (line for lines in _bars(paper, panel).values() for line in lines):
+            if line.row.num_blocks:
+                shown[panel.panel] = line.row.num_blocks
     if shown:
         yield Finding(
             id="figure2/diablo/blocks",

@@ -43,10 +43,17 @@ class Line:
     @property
     def place(self) -> str:
         """`Table 1, Llama3-8B, DiaBlo N = 64`."""
-        size = f" N = {self.row.num_blocks}" if self.row.num_blocks else ""
-        size = f" r = {self.row.rank}" if self.row.rank else size
         part = f" ({self.part})" if self.part else ""
-        return f"{title(self.experiment.name)}{part}, {self.group.label}, {self.row.label}{size}"
+        return (
+            f"{title(self.experiment.name)}{part}, {self.group.label}, {self.row.label}{self.size}"
+        )
+
+    @property
+    def size(self) -> str:
+        """` N = 64`, ` r = 32` or nothing."""
+        if self.row.rank:
+            return f" r = {self.row.rank}"
+        return f" N = {self.row.num_blocks}" if self.row.num_blocks else ""
 
     def modules(self) -> list[str]:
         """Names of the trained linear layers."""
@@ -69,7 +76,9 @@ class Paper:
         for experiment in self.experiments.values():
             if name not in (None, experiment.name):
                 continue
-            taken = parts_of(experiment) if parts else dict([next(iter(parts_of(experiment).items()))])
+            taken = (
+                parts_of(experiment) if parts else dict([next(iter(parts_of(experiment).items()))])
+            )
             for part, alone in taken.items():
                 for group in alone.groups:
                     for row in group.rows:

@@ -30,7 +30,9 @@ def fill_register(facts: Facts, findings: Sequence[Finding]) -> list[Finding]:
             of_entry.setdefault(name, []).append(finding)
     for name, entry in entries.items():
         if entry.kind == "computed" and name not in of_entry:
-            raise ValueError(f"register.yaml: {name} is computed, but nothing of the audit is about it")
+            raise ValueError(
+                f"register.yaml: {name} is computed, but nothing of the audit is about it"
+            )
     return [_entry(entry, of_entry.get(name, [])) for name, entry in entries.items()]
 
 
@@ -48,7 +50,9 @@ def _entry(entry: RegisterEntry, found: list[Finding]) -> Finding:
 
 def _evidence(found: list[Finding]) -> str:
     """How many findings there are, and the numbers of the first that are no agreement."""
-    counted = ", ".join(f"{count} {verdict}" for verdict, count in by_verdict(found).items() if count)
+    counted = ", ".join(
+        f"{count} {verdict}" for verdict, count in by_verdict(found).items() if count
+    )
     telling = [finding for finding in found if finding.verdict != "agrees"] or found
     shown = [f"{finding.statement}: {finding.evidence}" for finding in telling[:SHOWN]]
     more = f" ({len(telling) - SHOWN} more below)" if len(telling) > SHOWN else ""
