@@ -7,6 +7,7 @@ adding the path's output to the layer's, adding its gradient to the input's, the
 
 from __future__ import annotations
 
+from collections import Counter
 from fractions import Fraction
 from math import ceil
 
@@ -14,9 +15,9 @@ from diablo.audit.findings import Finding
 from diablo.audit.paper import Line, Paper
 from diablo.shapes import Width, diablo_parameters, lora_parameters
 
-#: (rows, inner, columns) of one matrix product. A rank may be no whole number: where it has to be, for
+#: (how many, rows, inner, columns) of equal matrix products. A rank may be no whole number: where it has to be, for
 #: equal parameters, nothing that trains has it.
-Product = tuple[Fraction, Fraction, Fraction]
+Product = tuple[int, Fraction, Fraction, Fraction]
 FORMULA = (
     "forward 2 r (m1 + m2) for LoRA and 2 N d1 d2 for DiaBlo, 2 FLOPs a parameter; backward twice that, "
     "for the parameters' gradient and the input's"
@@ -26,12 +27,12 @@ FORMULA = (
 def lora_products(width: Width, rank: Fraction) -> tuple[list[Product], list[Product]]:
     """Products of LoRA's path for one token: forward, and backward."""
     m1, m2, one = Fraction(width[0]), Fraction(width[1]), Fraction(1)
-    forward = [(one, m1, rank), (one, rank, m2)]  # X A, (X A) B
+    forward = [(1, one, m1, rank), (1, one, rank, m2)]  # X A, (X A) B
     backward = [
-        (rank, one, m2),  # gradient of B
-        (one, m2, rank),  # of X A
-        (m1, one, rank),  # of A
-        (one, rank, m1),  # of X
+        (1, rank, one, m2),  # gradient of B
+        (1, one, m2, rank),  # of X A
+        (1, m1, one, rank),  # of A
+        (1, one, rank, m1),  # of X
     ]
     return forward, backward
 
@@ -40,14 +41,18 @@ def diablo_products(width: Width, num_blocks: int) -> tuple[list[Product], list[
     """Products of DiaBlo's path for one token, padding included: forward, and backward."""
     one = Fraction(1)
     d1, d2 = (Fraction(ceil(m / num_blocks)) for m in width)
-    forward = [(one, d1, d2)] * num_blocks
-    backward = [(d1, one, d2), (one, d2, d1)] * num_blocks  # gradients of a block, of its input
+    forward = [(num_blocks, one, d1, d2)]
+    # Gradients of the blocks, and of their inputs.
+    backward = [(num_blocks, d1, one, d2), (num_blocks, one, d2, d1)]
     return forward, backward
 
 
 def flops(products: list[Product]) -> Fraction:
     """FLOPs of matrix products, multiplications and additions."""
-    return sum((2 * rows * inner * columns for rows, inner, columns in products), Fraction(0))
+    return sum(
+        (2 * count * rows * inner * columns for count, rows, inner, columns in products),
+        Fraction(0),
+    )
 
 
 def equal_rank(widths: list[Width], num_blocks: int) -> Fraction:
@@ -60,11 +65,11 @@ def totals(
 ) -> dict[str, tuple[Fraction, Fraction]]:
     """(forward, backward) FLOPs a token of each path, over all layers."""
     sums = {"diablo": [Fraction(0)] * 2, "lora": [Fraction(0)] * 2}
-    for width in widths:
+    for width, layers in Counter(widths).items():
         paths = {"diablo": diablo_products(width, num_blocks), "lora": lora_products(width, rank)}
         for name, passes in paths.items():
             sums[name] = [
-                total + flops(part) for total, part in zip(sums[name], passes, strict=True)
+                total + layers * flops(part) for total, part in zip(sums[name], passes, strict=True)
             ]
     return {name: (forward, backward) for name, (forward, backward) in sums.items()}
 

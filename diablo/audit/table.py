@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -30,12 +32,15 @@ FINDINGS: Columns = {
     "Verdict": lambda line: line.verdict,
     "Source": lambda line: line.source,
 }
+
+
+def _count(verdict: str, line: Any) -> str:
+    return str(getattr(line, verdict.replace(" ", "_")))
+
+
 SUMMARY: Columns = {
     "Part": lambda line: line.title,
-    **{
-        verdict: lambda line, key=verdict: str(getattr(line, key.replace(" ", "_")))
-        for verdict in VERDICTS
-    },
+    **{verdict: partial(_count, verdict) for verdict in VERDICTS},
 }
 #: Parts in the order of the page: title, how to read it.
 PARTS: Mapping[str, tuple[str, str]] = {
