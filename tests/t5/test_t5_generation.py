@@ -129,7 +129,9 @@ def test_vllm_is_refused_and_auto_is_transformers(finetuned, tiny_t5, tmp_path, 
     with pytest.raises(ValueError, match=r"vllm: .*encoder-decoder.*--backend transformers"):
         generate(run.spec, make_suite(tiny_t5), run.folder, tmp_path / "x", work, backend="vllm")
     with pytest.raises(ValueError, match=r"vllm: .*encoder-decoder"):
-        check_serving(run.spec, make_suite(tiny_t5), run.folder / "serving" / "pairs.json", backend="vllm")
+        check_serving(
+            run.spec, make_suite(tiny_t5), run.folder / "serving" / "pairs.json", backend="vllm"
+        )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_backend("auto", encoder_decoder=True) == ("transformers", "cuda")
     assert choose_backend("auto") == ("vllm", "cuda")
