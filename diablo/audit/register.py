@@ -49,11 +49,13 @@ def _entry(entry: RegisterEntry, found: list[Finding]) -> Finding:
 
 
 def _evidence(found: list[Finding]) -> str:
-    """How many findings there are, and the numbers of the first that are no agreement."""
+    """How many findings there are, and the numbers of the first few that differ and are no agreement."""
     counted = ", ".join(
         f"{count} {verdict}" for verdict, count in by_verdict(found).items() if count
     )
     telling = [finding for finding in found if finding.verdict != "agrees"] or found
-    shown = [f"{finding.statement}: {finding.evidence}" for finding in telling[:SHOWN]]
-    more = f" ({len(telling) - SHOWN} more below)" if len(telling) > SHOWN else ""
+    # Rows of one size have the same evidence: one of them tells all.
+    distinct = list({finding.evidence: finding for finding in reversed(telling)}.values())[::-1]
+    shown = [f"{finding.statement}: {finding.evidence}" for finding in distinct[:SHOWN]]
+    more = f" ({len(telling) - len(shown)} more below)" if len(telling) > len(shown) else ""
     return f"computed: {counted}. {' | '.join(shown)}{more}"
