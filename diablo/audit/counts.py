@@ -146,7 +146,11 @@ def _row(line: Line, lora_printed: Fraction | None) -> Finding:
         return Finding(id_, statement, evidence, "cannot tell", source)
     counts = conventions(line)
     declared, plain = line.settings.modules or "", counts[0]
-    matching = [count.describe(declared) for count in counts if fits(printed, count.value)]
+    matching = [
+        f"{count.describe(declared)} = {_print(count)}"
+        for count in counts
+        if fits(printed, count.value)
+    ]
     if method.startswith("lori") and lora_printed and fits(printed, lora_printed / 2):
         matching.append(HALF_PRINTED)
     ours = [count for count in counts if count.unit == plain.unit and count.modules == declared]
