@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--suite", type=Path, help="suite JSON (default: what a trial held out)")
     sub.add_argument("--threads", type=int)
 
-    sub = verb("audit", audit, "check adapter model = merged model = served model")
+    sub = verb("check-serving", check_serving, "check adapter model = merged model = served model")
     sub.add_argument("spec", type=Path)
     sub.add_argument("--suite", type=Path, required=True, help="suite JSON")
     sub.add_argument("--backend", choices=["auto", "vllm", "transformers"], default="auto")
@@ -130,6 +130,10 @@ def parser() -> argparse.ArgumentParser:
         "--zip", action="store_true", help="an archive of page, CSVs, images and specs"
     )
     sub.add_argument("--config", type=Path, default=Path("config.yaml"))
+    sub = verb(
+        "audit", audit, "check the paper's numbers against themselves, its code and its sources"
+    )
+    sub.add_argument("--out", type=Path, required=True, help="folder that gets tables/")
     return top
 
 
@@ -307,11 +311,11 @@ def measure(options: argparse.Namespace) -> None:
         measure_suite(spec, read_suite(options.suite), folder, options.threads)
 
 
-def audit(options: argparse.Namespace) -> None:
-    from diablo.analysis.audit import audit as run
+def check_serving(options: argparse.Namespace) -> None:
+    from diablo.analysis.serving import check_serving as run
 
     spec, suite = read_spec(options.spec), read_suite(options.suite)
-    out = options.spec.parent / "audit" / f"{suite.suite}.json"
+    out = options.spec.parent / "serving" / f"{suite.suite}.json"
     run(
         spec,
         suite,
@@ -347,3 +351,9 @@ def report(options: argparse.Namespace) -> None:
         config = validate(Config, given, str(options.config))
         options.results = Path(config.results) / config.scale
     render_report(options.results, options.out, as_zip=options.zip)
+
+
+def audit(options: argparse.Namespace) -> None:
+    from diablo.audit.run import audit as run
+
+    run(options.out)

@@ -146,8 +146,7 @@ class Rows:
 
     def paper_settings(self, group: Group, row: Row) -> Settings:
         """The paper's settings of a row."""
-        own = Settings(**{key: getattr(row, key) for key in Settings.model_fields})
-        return own.over(group.defaults, DEFAULTS)
+        return paper_settings(group, row)
 
     def _by_scale(self, row: Row) -> Settings:
         """What the scale says of a row: by part, experiment, device and method, the closest first."""
@@ -182,6 +181,12 @@ class Rows:
         theirs = self.shapes(ranks.model) if ranks else None
         ours = self.shapes(self.used_model(group))
         return realise(row, paper, used, self.scale, ranks, theirs, ours)
+
+
+def paper_settings(group: Group, row: Row) -> Settings:
+    """A row's settings as its experiment has them: the row's, the group's, the project's defaults."""
+    own = Settings(**{key: getattr(row, key) for key in Settings.model_fields})
+    return own.over(group.defaults, DEFAULTS)
 
 
 def is_trained(method: str) -> bool:

@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from diablo.tables.gradient_formats import significant
-from diablo.tables.latex import latex_escape
-from diablo.tables.render import markdown_escape, templates
+from diablo.tables.sections import Columns, Page, Section
 
 HEADING = "Theorems 1 and 2 as experiments"
 PLACE = "float64, random matrices, no model and no data set: the same at every scale"
-#: Head of a column -> what it prints of a line.
-Columns = Mapping[str, Callable[[Any], str]]
-
-
-@dataclass(frozen=True)
-class Section:
-    """One table of the page.
-
-    Attributes:
-        name: its value of the CSV's column `part`.
-        title, reading: its heading, and how to read it.
-        columns: what people read; the CSV has all of `frame`.
-        frame: the numbers.
-    """
-
-    name: str
-    title: str
-    reading: str
-    columns: Columns
-    frame: pd.DataFrame
-
-    @property
-    def printed(self) -> pd.DataFrame:
-        """The columns as text."""
-        lines = list(self.frame.itertuples(index=False))
-        return pd.DataFrame(
-            {head: [show(line) for line in lines] for head, show in self.columns.items()}
-        )
 
 
 def extreme(value: float) -> str:
@@ -135,16 +104,17 @@ READING = {
 }
 
 
-def sections(
+def theorems_page(
     statements: pd.DataFrame,
     least_squares: pd.DataFrame,
     stationary: pd.DataFrame,
     network: pd.DataFrame,
-) -> list[Section]:
-    """The page's tables, from the frames of `diablo.analysis.theorems.summary`."""
+) -> Page:
+    """The page of tables, from the frames of `diablo.analysis.theorems.summary`."""
     of_network = READING["network"].format(**network.iloc[0][["width", "rows"]])
-    return [
-        Section("statements", "What holds", READING["statements"], STATEMENTS, statements),
+    layout = r"p{0.5\linewidth}p{0.45\linewidth}p{0.25\linewidth}l"
+    parts = [
+        Section("statements", "What holds", READING["statements"], STATEMENTS, statements, layout),
         Section(
             "least squares",
             "Theorem 1: least squares with inputs of rank r",
@@ -161,86 +131,4 @@ def sections(
         ),
         Section("network", "Theorem 2 in a network", of_network, NETWORK, network),
     ]
-
-
-def to_csv(parts: list[Section]) -> str:
-    """All numbers of all lines; `part` says of which table, columns of other tables are empty."""
-    frames = [part.frame.assign(part=part.name).astype(object) for part in parts]
-    frame = pd.concat(frames, ignore_index=True)
-    columns = ["part", *(name for name in frame if name != "part")]
-    return frame[columns].to_csv(index=False, lineterminator="\n")
-
-
-def to_markdown(parts: list[Section]) -> str:
-    texts = [f"# {HEADING}", f"{PLACE[0].upper()}{PLACE[1:]}."]
-    for part in parts:
-        table = part.printed
-        lines = [table.columns.tolist(), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-        lines[2:] = [[markdown_escape(text) for text in line] for line in lines[2:]]
-        rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        texts += [f"## {part.title}", markdown_escape(part.reading), rows]
-    return "\n\n".join(texts) + "\n"
-
-
-def to_html(parts: list[Section]) -> str:
-    """A self-contained page: no script, no request."""
-    template = templates(autoescape=True).get_template("theorems.html.jinja")
-    return template.render(heading=HEADING, place=PLACE, parts=parts)
-
-
-#: Symbols that pdflatex takes in mathematics alone.
-SYMBOLS = {
-    "Δ": r"$\Delta$",
-    "²": "$^2$",
-    "⌈": r"$\lceil$",
-    "⌉": r"$\rceil$",
-    "∞": r"$\infty$",
-    "·": r"$\cdot$",
-}
-
-
-def _latex(text: str) -> str:
-    return "".join(SYMBOLS.get(one) or latex_escape(one) for one in text)
-
-
-def to_latex(parts: list[Section]) -> str:
-    """A `table` float for each part, for `\\input`; needs the packages booktabs and graphicx."""
-    floats = []
-    for part in parts:
-        table = part.printed.map(_latex)
-        head, layout = [_latex(head) for head in table.columns], "r" * len(table.columns)
-        if part.name == "statements":
-            layout = r"p{0.5\linewidth}p{0.45\linewidth}p{0.25\linewidth}l"
-        else:  # a word a line: columns as narrow as their numbers
-            stacks = [text.replace(" ", r" \\ ") for text in head]
-            head = [rf"\shortstack[r]{{{stack}}}" for stack in stacks]
-        lines = [" & ".join(line) + r" \\" for line in [head, *table.to_numpy().tolist()]]
-        floats.append(
-            "\n".join(
-                [
-                    r"\begin{table}[p]",
-                    r"  \centering",
-                    rf"  \caption{{{_latex(part.title)}. {_latex(part.reading)}}}",
-                    rf"  \label{{tab:theorems-{part.name.replace(' ', '-')}}}",
-                    r"  \smallskip",
-                    rf"  \resizebox{{\linewidth}}{{!}}{{\begin{{tabular}}{{{layout}}}",
-                    r"    \toprule",
-                    f"    {lines[0]}",
-                    r"    \midrule",
-                    *(f"    {line}" for line in lines[1:]),
-                    r"    \bottomrule",
-                    r"  \end{tabular}}",
-                    r"\end{table}",
-                ]
-            )
-        )
-    note = r"% Use with \usepackage{booktabs,graphicx} and \input{this file}."
-    return "\n".join([f"% {HEADING}", note, *floats]) + "\n"
-
-
-WRITERS: dict[str, Callable[[list[Section]], str]] = {
-    ".csv": to_csv,
-    ".md": to_markdown,
-    ".html": to_html,
-    ".tex": to_latex,
-}
+    return Page("theorems", HEADING, PLACE, parts)

@@ -33,7 +33,7 @@ def test_resolve_refuses_what_is_no_spec(tmp_path: Path, spec: dict, capsys) -> 
     assert not out.exists()
 
 
-@pytest.mark.parametrize("verb", ["finetune", "generate", "score", "audit"])
+@pytest.mark.parametrize("verb", ["finetune", "generate", "score", "check-serving"])
 def test_a_spec_in_another_runs_folder_is_refused(verb, tmp_path: Path, spec: dict, capsys) -> None:
     path = tmp_path / "another" / "spec.json"
     path.parent.mkdir()

@@ -9,7 +9,7 @@ from itertools import accumulate
 import pytest
 from generation_cases import TASKS
 
-from diablo.analysis.audit import audit
+from diablo.analysis.serving import check_serving
 from diablo.data.decoding import Decoding
 from diablo.generation import generate, vllm_engine
 from diablo.generation.draws import draw, likeliest, prompt_seed
@@ -285,11 +285,11 @@ def test_batches_count_samples():
     assert [len(group) for group in groups] == [4] * 15
 
 
-def test_the_audit_of_a_drawn_suite_is_greedy(make_run, make_suite):
+def test_the_check_of_serving_of_a_drawn_suite_is_greedy(make_run, make_suite):
     spec, folder = make_run("zero-shot")
     suite = make_suite(decoding={**DRAWN, "temperature_by_task": {"piqa": 1.5}})
-    out = folder / "audit" / "commonsense.json"
-    report = audit(spec, suite, out, prompts=6, backend="transformers")
+    out = folder / "serving" / "commonsense.json"
+    report = check_serving(spec, suite, out, prompts=6, backend="transformers")
     assert report["pairs"]["merged/served"]["disagreement"] == 0
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 CALL = """
 import sys
-from diablo.analysis.audit import audit
+from diablo.analysis.serving import check_serving
 from diablo.specs import RunSpec, SuiteSpec
 from diablo.generation import generate
 from diablo.io import read_json
@@ -31,7 +31,7 @@ if verb == "generate":
     options = {"backend": backend, "threads": 1, "stop_at_answer": False}
     generate(spec, suite, case["run"], out, case["work"], **options)
 else:
-    audit(spec, suite, out, prompts=16, backend=backend)
+    check_serving(spec, suite, out, prompts=16, backend=backend)
 """
 
 
@@ -47,7 +47,7 @@ def stand_ins(tmp_path_factory) -> Path:
 
 
 def call(case: Path, verb: str, backend: str, out: Path) -> None:
-    """Generate or audit in a fresh process."""
+    """Generate or check serving in a fresh process."""
     run(CALL, case, verb, backend, out)
 
 
@@ -118,7 +118,7 @@ def test_beams_agree_with_transformers_mostly(make_case, tmp_path):
     assert compare_backends(make_case, tmp_path, suite) >= 0.8
 
 
-def test_served_model_passes_the_audit(make_case):
+def test_served_model_passes_the_check_of_serving(make_case):
     """DiaBlo: adapter active = merged = merged and served by vLLM."""
     import torch
 
@@ -138,8 +138,8 @@ def test_served_model_passes_the_audit(make_case):
                 parameter.normal_(std=0.02)
     method.save(model, folder / "adapter")
 
-    out = folder / "audit" / "commonsense.json"
-    call(case, "audit", "vllm", out)
+    out = folder / "serving" / "commonsense.json"
+    call(case, "serving", "vllm", out)
     report = read_json(out)
     print(report["pairs"])
     assert (report["status"], report["backend"], report["prompts"]) == ("same", "vllm", 16)

@@ -48,7 +48,12 @@ def test_models_without_such_parts():
 
 
 def make_spec(method, **changes):
-    settings = {"run": "tiny", "method": method, "modules": ["q_proj", "down_proj"], "layers": [1, 2]}
+    settings = {
+        "run": "tiny",
+        "method": method,
+        "modules": ["q_proj", "down_proj"],
+        "layers": [1, 2],
+    }
     settings |= {"rank": 2, "alpha": 4.0, "dropout": 0.0, "num_blocks": 4, "seed": 0}
     return SimpleNamespace(**settings | {"precision": "fp32", **changes})
 
@@ -57,7 +62,11 @@ def make_spec(method, **changes):
 def test_only_the_named_layers_train(method):
     torch.manual_seed(0)
     config = LlamaConfig(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=4, num_attention_heads=2, vocab_size=20
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        vocab_size=20,
     )
     model = METHODS[method].prepare(LlamaForCausalLM(config), make_spec(method))
     trained = [name for name, p in model.named_parameters() if p.requires_grad]

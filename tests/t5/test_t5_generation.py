@@ -1,4 +1,4 @@
-"""Decoding, answer loss and audit of an encoder-decoder."""
+"""Decoding, answer loss and serving of an encoder-decoder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from t5_cases import LABELS, build, make_records, make_suite
 
-from diablo.analysis.audit import audit
+from diablo.analysis.serving import check_serving
 from diablo.data.decoding import Decoding
 from diablo.data.protocol import protocol_of
 from diablo.generation import generate
@@ -129,17 +129,19 @@ def test_vllm_is_refused_and_auto_is_transformers(finetuned, tiny_t5, tmp_path, 
     with pytest.raises(ValueError, match=r"vllm: .*encoder-decoder.*--backend transformers"):
         generate(run.spec, make_suite(tiny_t5), run.folder, tmp_path / "x", work, backend="vllm")
     with pytest.raises(ValueError, match=r"vllm: .*encoder-decoder"):
-        audit(run.spec, make_suite(tiny_t5), run.folder / "audit" / "pairs.json", backend="vllm")
+        check_serving(
+            run.spec, make_suite(tiny_t5), run.folder / "serving" / "pairs.json", backend="vllm"
+        )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_backend("auto", encoder_decoder=True) == ("transformers", "cuda")
     assert choose_backend("auto") == ("vllm", "cuda")
 
 
 @pytest.mark.parametrize("method", ["lora", "diablo", "full"])
-def test_audit_finds_one_model_in_every_form(method, finetuned, tiny_t5):
+def test_check_of_serving_finds_one_model_in_every_form(method, finetuned, tiny_t5):
     run = finetuned(method=method)
-    out = run.folder / "audit" / "pairs.json"
-    report = audit(run.spec, make_suite(tiny_t5), out, prompts=8, backend="transformers")
+    out = run.folder / "serving" / "pairs.json"
+    report = check_serving(run.spec, make_suite(tiny_t5), out, prompts=8, backend="transformers")
     assert report["status"] == "same"
     forms = {"merged/served"} | ({"adapter/merged", "adapter/served"} if method != "full" else set())  # fmt: skip
     assert set(report["pairs"]) == forms

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -61,8 +62,23 @@ def test_theorems_are_planned_alone_and_without_torch(workspace: Workspace) -> N
 
 
 @pytest.mark.slow
-def test_all_has_the_theorems(workspace: Workspace) -> None:
-    assert "rule test_theorems" in workspace.run("-n", "all", "--cores", "1").stdout
+def test_all_has_the_theorems_and_the_audit(workspace: Workspace) -> None:
+    planned = workspace.run("-n", "all", "--cores", "1").stdout
+    assert "rule test_theorems" in planned
+    assert "rule audit_paper" in planned
+
+
+@pytest.mark.slow
+def test_the_audit_runs_alone(workspace: Workspace) -> None:
+    done = workspace.run("audit", "--cores", "1")
+    assert re.search(r"averages: \d+ agrees, 1 disagrees", done.stdout + done.stderr)
+    tables = workspace.folder / "results" / "demo" / "tables"
+    assert {path.name for path in tables.iterdir()} == {
+        f"audit.{form}" for form in ("csv", "md", "html", "tex", "provenance.json")
+    }
+    serving = workspace.run("-n", "serving", "--cores", "1").stdout
+    assert "rule check_serving" in serving
+    assert "rule audit_paper" not in serving
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 # Checks of the pipeline itself: the model that trained is the model that was merged and served.
 
 
-rule audit_run:
+rule check_serving:
     input:
         spec=f"{ROOT}/runs/{{run}}/spec.json",
         adapter=f"{ROOT}/runs/{{run}}/adapter/provenance.json",
@@ -9,9 +9,9 @@ rule audit_run:
         model=model_of,
         data=test_data_of,
     output:
-        f"{ROOT}/runs/{{run}}/audit/{{suite}}.json",
+        f"{ROOT}/runs/{{run}}/serving/{{suite}}.json",
     log:
-        f"{LOGS}/runs/{{run}}/audit-{{suite}}.log",
+        f"{LOGS}/runs/{{run}}/serving-{{suite}}.log",
     threads: 1
     resources:
         mem_mb=4000,
@@ -20,5 +20,5 @@ rule audit_run:
         lock=LOCK,
         backend=SETTINGS.backend,
     shell:
-        "{DIABLO} audit {input.spec} --suite {input.suite} --backend {params.backend} "
+        "{DIABLO} check-serving {input.spec} --suite {input.suite} --backend {params.backend} "
         "--threads {threads} 2>&1 | tee {log}"

@@ -142,10 +142,10 @@ def table_outputs(name):
     ]
 
 
-def audit_outputs(wildcards):
+def serving_outputs(wildcards):
     runs = [run for table in PLAN.tables for run in PLAN.runs_of(table)]
     return [
-        f"{ROOT}/runs/{run}/audit/{PLAN.runs[run].suite}.json"
+        f"{ROOT}/runs/{run}/serving/{PLAN.runs[run].suite}.json"
         for run in dict.fromkeys(runs)
         if PLAN.runs[run].method not in ("zero-shot", "full")
     ]

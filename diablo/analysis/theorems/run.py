@@ -22,8 +22,9 @@ from diablo.analysis.theorems.sweep import (
 )
 from diablo.io import write_text
 from diablo.provenance import Provenance
+from diablo.tables.sections import WRITERS
 from diablo.tables.theorem_figure import draw_theorems
-from diablo.tables.theorems import WRITERS, sections
+from diablo.tables.theorems import theorems_page
 
 
 def theorems(out: str | Path, grid: Grid | None = None) -> pd.DataFrame:
@@ -42,7 +43,7 @@ def theorems(out: str | Path, grid: Grid | None = None) -> pd.DataFrame:
     gaps, cells = sweep_least_squares(grid), merge_seeds(sweep_stationary(grid))
     network = sweep_network(grid)
     verdicts = statements(gaps, cells, network)
-    parts = sections(
+    page = theorems_page(
         verdicts,
         summarise_least_squares(gaps),
         summarise_stationary(cells),
@@ -50,7 +51,7 @@ def theorems(out: str | Path, grid: Grid | None = None) -> pd.DataFrame:
     )
     tables, figures = Path(out) / "tables", Path(out) / "figures"
     for suffix, write in WRITERS.items():
-        write_text(tables / f"theorems{suffix}", write(parts))
+        write_text(tables / f"theorems{suffix}", write(page))
     draw_theorems(gaps, cells, network, figures / "theorems")
     provenance.add(grid=asdict(grid), dtype="float64")
     for folder in (tables, figures):

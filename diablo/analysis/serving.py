@@ -47,7 +47,7 @@ class View:
     logprobs: torch.Tensor  # of the first new id, (prompts, vocabulary); NaN where not known
 
 
-def audit(
+def check_serving(
     spec: Any,
     suite: Any,
     out_path: str | Path,
@@ -62,7 +62,7 @@ def audit(
         spec: RunSpec.
         suite: SuiteSpec; prompts are taken evenly from all its tasks. Decoding is greedy whatever
             the suite says: beams and draws would hide small differences or blow them up.
-        out_path: `<run folder>/audit/<suite>.json`; the run folder's `adapter/` is audited.
+        out_path: `<run folder>/serving/<suite>.json`; the run folder's `adapter/` is checked.
         prompts: how many (fewer if the suite has fewer).
         backend: "served" is vLLM on the merged folder, or (transformers) the folder saved and
             loaded again.
@@ -79,7 +79,7 @@ def audit(
     """
     out_path = Path(out_path)
     run_folder, work_folder = out_path.parent.parent, out_path.parent / ".work"
-    provenance = Provenance("audit", inputs=[Path(suite.data_path) / "test.jsonl"])
+    provenance = Provenance("check-serving", inputs=[Path(suite.data_path) / "test.jsonl"])
     backend, device = choose_backend(backend, is_encoder_decoder(spec.model_path))
     check_bf16(spec.run, spec.precision, device)
     decoding = greedy(suite_decoding(suite))
@@ -117,7 +117,7 @@ def audit(
     }
     write_json(out_path, report)
     print(
-        f"audit of {spec.run}: {report['status']}; largest share of differing answers {worst:.3f}"
+        f"serving of {spec.run}: {report['status']}; largest share of differing answers {worst:.3f}"
     )
     return report
 

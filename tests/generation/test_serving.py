@@ -1,10 +1,10 @@
-"""audit(): agreement of the adapter, merged and served model, and reports where there is none."""
+"""check_serving(): agreement of the adapter, merged and served model, and reports where there is none."""
 
 from __future__ import annotations
 
 import pytest
 
-from diablo.analysis.audit import View, audit, compare, spread
+from diablo.analysis.serving import View, check_serving, compare, spread
 from diablo.generation import generate
 from diablo.generation.prompts import suite_prompts
 from diablo.io import read_json
@@ -39,8 +39,8 @@ def trained(spec, folder):
 def test_adapter_equals_merged_equals_served(make_run, make_suite, method):
     spec, folder = make_run(method, method=method, modules=["q_proj", "v_proj"], **METHODS[method])
     trained(spec, folder)
-    out = folder / "audit" / "commonsense.json"
-    report = audit(spec, make_suite(num_beams=3), out, prompts=6, backend="transformers")
+    out = folder / "serving" / "commonsense.json"
+    report = check_serving(spec, make_suite(num_beams=3), out, prompts=6, backend="transformers")
     assert report == read_json(out)
     assert report["status"] == "same"
     assert (report["prompts"], report["dtype"], report["backend"]) == (6, "float32", "transformers")
@@ -58,8 +58,8 @@ def test_methods_without_an_adapter_have_one_pair(make_run, make_suite, method):
     spec, folder = make_run(method, method=method)
     if method == "full":
         trained(spec, folder)
-    out = folder / "audit" / "commonsense.json"
-    report = audit(spec, make_suite(), out, prompts=3, backend="transformers")
+    out = folder / "serving" / "commonsense.json"
+    report = check_serving(spec, make_suite(), out, prompts=3, backend="transformers")
     assert list(report["pairs"]) == ["merged/served"]
     assert report["status"] == "same"
 
@@ -75,8 +75,8 @@ def test_a_wrong_merge_is_reported(make_run, make_suite, monkeypatch):
         return original(spec.model_copy(update={"method": "zero-shot"}), adapter, device, dtype)
 
     monkeypatch.setattr(methods, "load_for_inference", forgets_the_adapter)
-    out = folder / "audit" / "commonsense.json"
-    report = audit(spec, make_suite(), out, prompts=6, backend="transformers")
+    out = folder / "serving" / "commonsense.json"
+    report = check_serving(spec, make_suite(), out, prompts=6, backend="transformers")
     assert report["status"] == "differs"
     assert report["pairs"]["merged/served"]["disagreement"] == 0
     wrong = report["pairs"]["adapter/merged"]
@@ -110,7 +110,7 @@ def test_prompts_are_spread_over_tasks(make_suite):
 def test_threads_are_kept_to(make_run, make_suite, monkeypatch):
     import torch
 
-    import diablo.analysis.audit as module
+    import diablo.analysis.serving as module
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     used: list[int] = []
@@ -118,8 +118,8 @@ def test_threads_are_kept_to(make_run, make_suite, monkeypatch):
     view = module._view
     monkeypatch.setattr(module, "_view", lambda *a: used.append(-1) or view(*a))
     spec, folder = make_run("zero-shot")
-    out = folder / "audit" / "commonsense.json"
-    audit(spec, make_suite(), out, prompts=2, backend="transformers", threads=1)
+    out = folder / "serving" / "commonsense.json"
+    check_serving(spec, make_suite(), out, prompts=2, backend="transformers", threads=1)
     assert -1 in used
     for place in (i for i, each in enumerate(used) if each == -1):
         assert used[place - 1] == 1
@@ -134,4 +134,4 @@ def test_bf16_on_a_cpu_without_it_is_refused(make_run, make_suite, tmp_path, mon
     with pytest.raises(ValueError, match=r"run tiny: precision 'bf16'.*set `precision: fp32`"):
         generate(spec, make_suite(), folder, tmp_path / "out.jsonl", tmp_path / "work")
     with pytest.raises(ValueError, match="run tiny: precision 'bf16'"):
-        audit(spec, make_suite(), folder / "audit" / "commonsense.json")
+        check_serving(spec, make_suite(), folder / "serving" / "commonsense.json")
