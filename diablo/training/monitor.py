@@ -109,7 +109,8 @@ class GradientMonitor(TrainerCallback):
         prepared: moves a micro batch to the model's device.
 
     Raises:
-        ValueError: later, if no layer of the model has blocks.
+        ValueError: while training starts, if no layer of the model has blocks.
+        FloatingPointError: if the loss of the examples is not finite.
     """
 
     def __init__(
