@@ -82,7 +82,9 @@ def _panel(ax: Axes, data: pd.DataFrame, keys: dict[str, str], logarithmic: bool
         matrices = data[data["part"] == "matrix"].groupby("epoch")[key]
         low, high = (matrices.quantile(share) for share in BAND)
         style, epochs = LOOKS[look], mean.index.to_numpy()
-        ax.fill_between(epochs, low.to_numpy(), high.to_numpy(), color=style["color"], alpha=0.18, lw=0)
+        ax.fill_between(
+            epochs, low.to_numpy(), high.to_numpy(), color=style["color"], alpha=0.18, lw=0
+        )
         ax.plot(
             epochs, mean.to_numpy(), lw=1.6, markersize=5, markeredgecolor=EDGE,
             markeredgewidth=0.5, zorder=3, **style,

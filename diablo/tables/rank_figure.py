@@ -21,7 +21,7 @@ from diablo.tables.table import Table
 PANEL = 2.6  # inches
 GAP = 0.75  # inches between lines of panels, for titles and tick labels
 #: From the least share of the squares to the largest; more shares begin again.
-LOOKS: tuple[dict[str, str], ...] = (
+LOOKS: tuple[dict[str, Any], ...] = (
     {"facecolor": "#08457e", "hatch": ""},
     {"facecolor": "#5aa1cf", "hatch": "////"},
     {"facecolor": "#d3e4f1", "hatch": "...."},

@@ -140,7 +140,9 @@ class GradientMonitor(TrainerCallback):
     def _measure(self, model: nn.Module, step: int, fp16: bool) -> None:
         layers = adapted_layers(model)
         if not layers:
-            raise ValueError(f"run {self.spec.run}: no layer has blocks; leave gradient_examples out")
+            raise ValueError(
+                f"run {self.spec.run}: no layer has blocks; leave gradient_examples out"
+            )
         was_training = model.training
         model.eval()
         batch = self._batches(self.examples)

@@ -28,7 +28,12 @@ TOKENS = 100
 
 def matrix(width: int, seed: int) -> dict[str, Any]:
     size = min(TOKENS, width)
-    ks = {(2, 0.9): size // 8 + seed, (2, 0.99): size // 4, (1, 0.9): size // 3, (1, 0.99): size // 2}
+    ks = {
+        (2, 0.9): size // 8 + seed,
+        (2, 0.99): size // 4,
+        (1, 0.9): size // 3,
+        (1, 0.99): size // 2,
+    }
     effective = [{"power": p, "threshold": t, "rank": k} for (p, t), k in ks.items()]
     return {
         "rows": TOKENS,

@@ -51,7 +51,7 @@ def by_hand(model, layer, given):
         def heads(x, count):
             return x.view(1, -1, count, x.shape[-1] // count).transpose(1, 2)
 
-        def rotated(x):
+        def rotated(x, cos=cos, sin=sin):
             half = x.shape[-1] // 2
             return x * cos + torch.cat([-x[..., half:], x[..., :half]], dim=-1) * sin
 

@@ -63,7 +63,9 @@ SCORING = scoring_flags()
 
 # Names of the runs whose full gradients are monitored; a pattern that matches nothing if there are none.
 MONITORED = (
-    "|".join(re.escape(run) for run, spec in PLAN.runs.items() if spec.gradient_examples)
+    "|".join(
+        re.escape(run) for run, spec in PLAN.runs.items() if spec.gradient_examples
+    )
     or "(?!)"
 )
 
