@@ -66,13 +66,14 @@ def _figure(table: Table, data: pd.DataFrame) -> Any:
         for ax, (title, keys, logarithmic) in zip(line, PANELS, strict=True):
             _panel(ax, of_row, keys, logarithmic)
             ax.set_title(title)
-        line[0].set_ylabel(f"{row.name}; {table.here_label(group)}", fontsize=8)
+        line[0].set_title(f"{row.name}: {PANELS[0][0]}")
+        line[0].set_ylabel(table.here_label(group), fontsize=8)
     for ax in axes[-1]:
         ax.set_xlabel("epoch (0: before training)")
     if not rows:
         for ax in axes[0]:
             ax.set_axis_off()
-    frame.finish(figure, _legend(), left=0.75, right=0.2)
+    frame.finish(figure, _legend(), left=0.95, right=0.2)
     return figure
 
 
@@ -85,6 +86,9 @@ def _panel(ax: Axes, data: pd.DataFrame, keys: dict[str, str], logarithmic: bool
         ax.fill_between(
             epochs, low.to_numpy(), high.to_numpy(), color=style["color"], alpha=0.18, lw=0
         )
+        for edge in (low, high):
+            thin = {key: style[key] for key in ("color", "linestyle")}
+            ax.plot(epochs, edge.to_numpy(), lw=0.6, zorder=2, **thin)
         ax.plot(
             epochs, mean.to_numpy(), lw=1.6, markersize=5, markeredgecolor=EDGE,
             markeredgewidth=0.5, zorder=3, **style,

@@ -152,8 +152,11 @@ def measured(table: Table) -> str:
     runs = [run for _, _, _, run in places(table)]
     counts = sorted({line["examples"] for run in runs for line in run.epochs.values()})
     trained = sorted({run.provenance["examples"] for run in runs if "examples" in run.provenance})
-    of = f" of {_several(trained)} it trains on" if trained else ""
-    count = f"{_several(counts)} examples{of}" if counts else "training examples"
+    count = f"{_several(counts)} training examples" if counts else "training examples"
+    if trained:
+        count = f"{_several(counts)} of {_several(trained)} training examples"
+    if counts == trained and counts:
+        count = f"all {_several(counts)} training examples"
     return (
         f"Gradient of the mean loss per labelled token over {count}, the same at every epoch, "
         "without dropout; only the blocks train"
