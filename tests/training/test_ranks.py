@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from diablo.analysis.ranks import describe, layer_matrices, ranks
 from diablo.analysis.spectra import singular_values
+from diablo.cli import main
 from diablo.specs import ProbeSpec
 
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -171,3 +172,16 @@ def test_without_training_there_is_nothing_to_look_at(make_run) -> None:
     run.spec.data_path = None
     with pytest.raises(ValueError, match="run tiny: ranks are of fine-tuned models"):
         ranks(run.spec, probe(), run.folder)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("{", "--probe: not valid JSON"),
+        ('{"layr": 3}', "did you mean 'layer'"),
+    ],
+)
+def test_a_bad_probe_is_named_on_the_command_line(make_run, capsys, given, words) -> None:
+    run = make_run(method="diablo")
+    assert main(["ranks", str(run.folder / "spec.json"), "--probe", given]) == 2
+    assert words in capsys.readouterr().err
