@@ -30,6 +30,9 @@ from diablo.training.loss import summed_loss
 #: Powers of the singular values whose sums are taken: squares, and the values themselves.
 POWERS = (2, 1)
 
+#: Examples of a forward pass: of a large model all layers above the probed one keep their activations.
+BATCH = 4
+
 
 def ranks(
     spec: Any, probe: Any, run_folder: str | Path, threads: int | None = None
@@ -67,7 +70,7 @@ def ranks(
     encoded = encode(tokenizer, protocol_of(spec), chosen, spec.max_length)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_for_inference(spec, adapter, device, torch.float32)
-    pairs = layer_matrices(model, probe.layer, encoded.examples, spec.micro_batch_size)
+    pairs = layer_matrices(model, probe.layer, encoded.examples)
     modules = describe(pairs, probe.thresholds, device)
     tokens = len(next(iter(pairs.values()))[0])
     found = {
@@ -84,7 +87,7 @@ def ranks(
 
 
 def layer_matrices(
-    model: Any, layer: int, examples: Sequence[Example], batch_size: int, pad: int = 0
+    model: Any, layer: int, examples: Sequence[Example], batch_size: int = BATCH
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """X (b, m1) and g_Y (b, m2) of each linear module of a decoder layer, by its name inside the layer.
 
@@ -120,7 +123,7 @@ def layer_matrices(
     hooks = [one.register_forward_hook(partial(watch, name)) for name, one in linear.items()]
     hooks.append(block.register_forward_pre_hook(start))
     batches = [examples[at : at + batch_size] for at in range(0, len(examples), batch_size)]
-    micros = [padded_rows(list(group), pad) for group in batches]
+    micros = [padded_rows(list(group), pad=0) for group in batches]
     targets = sum(len(micro["targets"]) for micro in micros)
     try:
         for group, micro in zip(batches, micros, strict=True):

@@ -10,6 +10,7 @@ diagonal blocks are D's gradient. Nothing of the training changes: no random num
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -23,7 +24,6 @@ from transformers import TrainerCallback
 from diablo.io import read_jsonl, write_jsonl
 from diablo.shapes import live_parameters
 
-from .calibration import FP16_SCALE
 from .examples import Example
 from .loss import summed_loss
 
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 #: The most that sums of gradients take at a time, in bytes: further layers wait for another pass.
 SUMS_BYTES = {"cpu": 1 << 30, "cuda": 32 << 30}
+
+#: float16 ends at 6e-8 and 65,504. Losses are summed, not averaged, while gradients are formed: a training step
+#: of some thousand labelled tokens is scaled like this.
+FP16_SCALE = 16.0
 
 FILE = "gradients.jsonl"
 
@@ -84,7 +88,7 @@ def norms(gradient: Tensor, layout: Layout, num_blocks: int, scale: float = 1.0)
 
     Padding of the blocks counts nowhere. The gradient is first divided by `scale`.
     """
-    # A norm's float32 sum of squares would underflow for gradients of a trained model in fp16's scale.
+    # In float64: squares of small entries underflow in float32.
     full = torch.linalg.vector_norm(gradient, dtype=torch.float64) / scale
     blocks = torch.linalg.vector_norm(layout.read(gradient.t()), dtype=torch.float64) / scale
     return {
@@ -110,7 +114,7 @@ class GradientMonitor(TrainerCallback):
 
     Raises:
         ValueError: while training starts, if no layer of the model has blocks.
-        FloatingPointError: if the loss of the examples is not finite.
+        FloatingPointError: if the loss of the examples or a gradient is not finite.
     """
 
     def __init__(
@@ -147,16 +151,22 @@ class GradientMonitor(TrainerCallback):
         model.eval()
         batch = self._batches(self.examples)
         scale = FP16_SCALE if fp16 else 1.0
+        # Divided out of the sums afterwards, so that no type's range matters to a mean over many tokens.
+        whole = scale * batch["targets"]
         blocks = [parameter for parameter in model.parameters() if parameter.requires_grad]
         found: dict[str, dict[str, Any]] = {}
         for part in parts_of(layers, SUMS_BYTES[blocks[0].device.type]):
             loss = torch.zeros((), dtype=torch.float64, device=blocks[0].device)
             with collected_gradients({name: layers[name] for name in part}) as sums:
                 for micro in batch["micro_batches"]:
-                    loss += self._backward(model, micro, scale / batch["targets"], blocks)
+                    loss += self._backward(model, micro, scale, blocks)
             for name in part:
                 (layout,) = layers[name].layouts.values()
-                found[name] = norms(sums[name], layout, layout.shape[0], scale)
+                found[name] = norms(sums[name], layout, layout.shape[0], whole)
+                if not math.isfinite(found[name]["full"]):
+                    raise FloatingPointError(
+                        f"run {self.spec.run}: the gradient of {name} is not finite after step {step}"
+                    )
             sums.clear()
         model.train(was_training)
         line = {
@@ -164,18 +174,18 @@ class GradientMonitor(TrainerCallback):
             "step": step,
             "examples": len(self.examples),
             "targets": batch["targets"],
-            "loss": loss.item() / scale,
+            "loss": loss.item() / whole,
             "modules": found,
         }
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
 
     def _backward(
-        self, model: nn.Module, micro: dict[str, Any], share: float, blocks: list[nn.Parameter]
+        self, model: nn.Module, micro: dict[str, Any], scale: float, blocks: list[nn.Parameter]
     ) -> Tensor:
-        """One micro batch's backward pass, for the hooks alone; its part of the mean loss."""
+        """One micro batch's backward pass, for the hooks alone; its summed loss times `scale`."""
         batch = self._prepared(dict(micro))
-        loss = summed_loss(model, batch["positions"], batch["targets"], batch["inputs"]) * share
+        loss = summed_loss(model, batch["positions"], batch["targets"], batch["inputs"]) * scale
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"run {self.spec.run}: the loss of the examples behind {FILE} is {loss.item()}"
