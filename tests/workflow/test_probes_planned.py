@@ -157,7 +157,7 @@ JOBS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("figure", JOBS)
 def test_snakemake_plans_neither_generation_nor_scores(workspace: Workspace, figure: str) -> None:
-    done = workspace.run("-n", "--quiet", "rules", figure, "--cores", "1")
+    done = workspace.run("-n", figure, "--cores", "1")
     words = [line.split() for line in done.stdout.splitlines()]
     jobs = {line[0]: int(line[1]) for line in words if len(line) == 2 and line[1].isdigit()}
     assert {rule: jobs[rule] for rule in JOBS[figure]} == JOBS[figure]
