@@ -64,12 +64,12 @@ def _figure(table: Table, data: pd.DataFrame) -> Any:
         for ax, (key, matrix) in zip(line, MATRICES.items(), strict=True):
             _panel(ax, of_row[of_row["matrix"] == matrix])
             what = {"x": "activations X", "g": "output gradients g_Y"}[key]
-            ax.set_title(f"{row.name}: {what}; {table.here_label(group)}", fontsize=8.5)
-        line[0].set_ylabel("k / min(b, m)")
+            ax.set_title(f"{row.name}: {what}")
+        line[0].set_ylabel(f"k / min(b, m)\n{table.here_label(group)}", fontsize=8)
     if not rows:
         for ax in axes[0]:
             ax.set_axis_off()
-    frame.finish(figure, _legend(data), left=0.65, right=0.2)
+    frame.finish(figure, _legend(data), left=0.85, right=0.2)
     return figure
 
 
