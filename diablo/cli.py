@@ -112,6 +112,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--prompts", type=int, default=32)
     sub.add_argument("--threads", type=int)
 
+    sub = verb("ranks", ranks, "measure the ranks of activations and output gradients of one layer")
+    sub.add_argument("spec", type=Path)
+    sub.add_argument("--probe", metavar="JSON", required=True, help="layer, examples, thresholds")
+    sub.add_argument("--threads", type=int)
+
     sub = verb("aggregate", aggregate, "build an experiment's table and figure from its scores")
     sub.add_argument("plan", type=Path)
     sub.add_argument("--what", choices=["table", "quantizers"], default="table")
@@ -324,6 +329,18 @@ def check_serving(options: argparse.Namespace) -> None:
         backend=options.backend,
         threads=options.threads,
     )
+
+
+def ranks(options: argparse.Namespace) -> None:
+    from diablo.analysis.ranks import ranks as run
+    from diablo.specs import ProbeSpec
+    from diablo.validation import validate
+
+    try:
+        probe = validate(ProbeSpec, json.loads(options.probe), "--probe")
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--probe: not valid JSON ({error})") from None
+    run(read_spec(options.spec), probe, options.spec.parent, options.threads)
 
 
 def aggregate(options: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from diablo.data.protocol import WITHOUT, unknown
 from diablo.judging import JudgeConfig
-from diablo.settings import Quantize, Settings
+from diablo.settings import Probe, Quantize, Settings
 from diablo.validation import Strict, load_yaml
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
@@ -25,7 +25,7 @@ WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
 ScaleName = Literal["demo", "mini", "paper"]
 Variant = Literal["paper", "released", "peer"]
 Device = Literal["cpu", "gpu"]
-Kind = Literal["accuracy", "gradient-variance"]
+Kind = Literal["accuracy", "gradient-variance", "effective-rank", "gradient-norms"]
 GradientGroup = Literal["lora_A", "lora_B", "diablo_blocks"]
 
 _PART = re.compile(r"[a-z][a-z0-9_]*")
@@ -131,6 +131,10 @@ class Experiment(Strict):
     quantizers: list[Quantize] = Field([], description="also in the table of quantisers")
     curve: Curve | None = None
     every: int | None = Field(None, ge=1, description="steps between two measured gradient norms")
+    probe: Probe | None = Field(None, description="kind effective-rank: what is decomposed")
+    gradient_examples: int | None = Field(
+        None, ge=1, description="kind gradient-norms: training examples behind each gradient"
+    )
     tune: Tune | None = None
     base_lr: float | None = Field(
         None, gt=0, description="a scale's own learning rate is multiplied with the row's over this"
@@ -175,6 +179,15 @@ class Experiment(Strict):
         return self
 
     @model_validator(mode="after")
+    def _what_the_kind_needs(self) -> Experiment:
+        for key, kind in (("probe", "effective-rank"), ("gradient_examples", "gradient-norms")):
+            given = getattr(self, key) is not None
+            if given != (self.kind == kind):
+                need = "needs it" if self.kind == kind else f"has none; it is for kind {kind}"
+                raise ValueError(f"{self.name}: {key}: an experiment of kind {self.kind} {need}")
+        return self
+
+    @model_validator(mode="after")
     def _reported_columns(self) -> Experiment:
         valid = [
             *self.columns,
@@ -183,7 +196,7 @@ class Experiment(Strict):
         ]
         for group in self.groups:
             for row in group.rows:
-                if (row.group is None) != (self.kind == "accuracy"):
+                if (row.group is None) == (self.kind == "gradient-variance"):
                     raise ValueError(
                         f"{self.name}: {group.label} / {row.label}: `group` = {row.group}; rows of kind "
                         "gradient-variance need one, others must have none"
@@ -201,6 +214,12 @@ class Limits(Strict):
     train: int | None = Field(None, ge=1, description="training examples in total")
     test_per_task: int | None = Field(None, ge=1, description="test examples of each task")
     steps: int | None = Field(None, ge=1, description="optimiser steps")
+    probe: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda value: value is None,
+        description="training examples whose activations or gradients Figures 3 and 4 look at",
+    )
 
 
 class Filters(Strict):

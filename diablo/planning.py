@@ -28,7 +28,10 @@ from diablo.parts import join, parts_of
 from diablo.resolver import Resolver
 from diablo.rows import Rows
 from diablo.scales import load_scale
-from diablo.specs import QuantSpec, RunSpec, SuiteSpec
+from diablo.specs import ProbeSpec, QuantSpec, RunSpec, SuiteSpec
+
+#: By kind of experiment: the file of a run, among those that its entry names, that the table is made from.
+MEASURED = {"gradient-variance": "log", "effective-rank": "ranks", "gradient-norms": "gradients"}
 
 
 @dataclass
@@ -43,6 +46,8 @@ class Plan:
     scoring: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: Quantised base models by name.
     quantized: dict[str, QuantSpec] = field(default_factory=dict)
+    #: What is decomposed of an experiment's runs, by the experiment's name.
+    probes: dict[str, ProbeSpec] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def runs_of(self, table: str) -> list[str]:
@@ -51,13 +56,13 @@ class Plan:
         return list(dict.fromkeys(run["run"] for row in rows for run in row["runs"]))
 
     def results_of(self, table: str) -> list[str]:
-        """Files of its runs that `table` is made from: scores, losses, provenance, logs."""
+        """Files of its runs that `table` is made from: scores, losses, provenance, what its kind measures."""
         rows = [row for group in self.tables[table]["groups"] for row in group["rows"]]
         found: dict[str, None] = {}
         for run in (run for row in rows for run in row["runs"]):
             paths = [run["scores"], run["losses"], f"{run['adapter']}/provenance.json"]
-            if self.tables[table]["kind"] == "gradient-variance":
-                paths.append(run["log"])
+            if measured := MEASURED.get(self.tables[table]["kind"]):
+                paths.append(run[measured])
             found |= dict.fromkeys(path for path in paths if path)
         return list(found)
 
@@ -77,6 +82,8 @@ class Plan:
         plan = self.tables[table]
         if plan["kind"] == "gradient-variance":
             return {table: "gradient norms", f"{table}-variance": "variances"}
+        if plan["kind"] in MEASURED:
+            return {table: plan["kind"].replace("-", " ")}
         found = {table: "averages"} if plan["average"] else {}
         found[f"{table}-tasks"] = "each task"
         if plan["curve"]:

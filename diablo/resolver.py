@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from diablo.data.protocol import Entry, Protocol
 from diablo.experiments import Group, Row
 from diablo.methods import METHODS
+from diablo.probes import add_probe
 from diablo.quantized import Quantised, excluded
 from diablo.realise import linear_modules
 from diablo.rows import Rows, is_trained
@@ -33,7 +34,7 @@ class Resolver:
         suite, kept = add_suite(self.rows, self.plan), shown(self.rows)
         e, scale, protocol = self.rows.experiment, self.rows.scale, self.rows.protocol
         groups = [self._group(group, kept.scored) for group in e.groups]
-        return {
+        return add_probe(self.rows, self.plan) | {
             "name": e.name,
             "title": e.title,
             "section": e.section,

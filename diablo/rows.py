@@ -98,6 +98,8 @@ class Rows:
         for limits in (self.config.limits, *(sizing.limits for sizing in self.sizings)):
             for key, value in limits.model_dump(exclude_none=True).items():
                 found.setdefault(key, value)
+        if self.experiment.probe is None and self.experiment.gradient_examples is None:
+            found.pop("probe", None)  # it holds for those alone that look into models
         return Limits(**found)
 
     def every(self) -> int | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from diablo.experiments import Group, Row
 from diablo.methods import METHODS
 from diablo.own import OwnExperiment
+from diablo.probes import gradient_examples, probed
 from diablo.quantized import Quantised
 from diablo.realise import Sizes, linear_modules
 from diablo.rows import Rows, is_trained
@@ -47,6 +48,7 @@ class Runs:
             "log": f"{base}/log.jsonl",
             "scores": f"{base}/scores/{suite}.json" if self.scored else None,
             "losses": f"{base}/losses/{suite}.json" if measured else None,
+            **probed(self.rows, base),
         }
 
     def _trials(self, group: Group, row: Row, used: Settings, sizes: Sizes) -> list[str]:
@@ -126,7 +128,7 @@ class Runs:
 
     def _training(self, group: Group, row: Row, used: Settings, sizes: Sizes) -> dict[str, Any]:
         """The fields of a spec that say how is trained."""
-        rows, needs = self.rows, METHODS[row.method].needs
+        rows, needs, where = self.rows, METHODS[row.method].needs, self.rows.place(group, row)
         data = rows.training_set()
         # A rank that was mapped keeps the paper's ratio of alpha to it.
         alpha = None
@@ -153,6 +155,7 @@ class Runs:
             "micro_batch_size": min(used.micro_batch_size or batch, batch),
             "train_limit": rows.limits().train,
             "calibration": used.calibration if "calibration" in needs else None,
+            "gradient_examples": gradient_examples(rows, row, where),
         }
 
     def _mask_adapter(self, group: Group, row: Row, seed: int, where: str) -> str:

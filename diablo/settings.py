@@ -1,11 +1,11 @@
-"""A row's hyper-parameters and its quantiser as pydantic models, and how layers of settings are merged.
+"""A row's hyper-parameters, its quantiser and a probe as pydantic models; how layers of settings are merged.
 
 Nothing here imports torch.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -132,3 +132,17 @@ class Quantize(Strict):
         group = f"g{self.group_size}" if self.group_size else ""
         name = "nf4" if self.quantizer == "nf4" else f"{self.quantizer}{self.bits}{group}"
         return name + ("-packed" if self.form == "packed" else "")
+
+
+class Probe(Strict):
+    """What is decomposed of a fine-tuned model (kind effective-rank): one decoder layer's X and g_Y."""
+
+    layer: int | None = Field(None, ge=0, description="from 0 on; null: drawn with the seed")
+    seed: int = Field(0, description="draws the layer and the examples")
+    examples: int = Field(ge=1, description="training examples, whose tokens are the rows")
+    thresholds: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        min_length=1, description="shares of the sum of singular values that a rank has to reach"
+    )
+    blocks: list[Annotated[int, Field(ge=1)]] = Field(
+        min_length=1, description="numbers of blocks N at which Theorem 2's condition is evaluated"
+    )

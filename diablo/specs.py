@@ -63,6 +63,8 @@ class RunSpec(Strict):
     calibration: int | None = None
     #: LoRI-S: folder of the LoRI-D adapter that its mask is read from.
     mask_adapter: str | None = None
+    #: Before training and at each epoch's end, the full weights' gradient on so many training examples.
+    gradient_examples: int | None = Field(None, exclude_if=lambda value: value is None)
     #: Name of the QuantSpec that made the base model at `model_path`; None: the model as published.
     quantized: str | None = None
     #: What training takes from a user's own protocol; None: the declared one of `suite`.
@@ -72,6 +74,18 @@ class RunSpec(Strict):
     def digest(self) -> str:
         """Hash of everything that defines the run (all fields but its own name)."""
         return sha256_json(self.model_dump(exclude={"run"}))
+
+
+class ProbeSpec(Strict):
+    """What is decomposed of the runs of one experiment, fully resolved: `diablo ranks` reads it."""
+
+    name: str
+    #: Decoder layer, from 0 on, and how it was chosen.
+    layer: int
+    layer_from: str
+    examples: int
+    seed: int
+    thresholds: list[float]
 
 
 class QuantSpec(Strict):

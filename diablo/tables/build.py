@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from diablo.io import read_json, sha256_file, write_text
 from diablo.provenance import Provenance
-from diablo.tables import gradient_formats, render
+from diablo.tables import gradient_formats, gradient_norms, ranks, render
 from diablo.tables.collect import load_table
 from diablo.tables.curve import draw_curve
 from diablo.tables.figure import draw
 from diablo.tables.gradient_figure import draw_gradients
+from diablo.tables.gradient_norm_figure import draw_gradient_norms
 from diablo.tables.gradients import load_gradients
+from diablo.tables.rank_figure import draw_ranks
 from diablo.tables.statistics import RESAMPLES
 from diablo.tables.table import Table
+
+#: By kind of experiment: reader, figure, formats.
+LOOKS_INTO_MODELS: dict[str, tuple[Callable, Callable, Mapping[str, Callable]]] = {
+    "effective-rank": (ranks.load_ranks, draw_ranks, ranks.WRITERS),
+    "gradient-norms": (
+        gradient_norms.load_gradient_norms,
+        draw_gradient_norms,
+        gradient_norms.WRITERS,
+    ),
+}
 
 
 def aggregate(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0) -> Table:
@@ -25,6 +38,7 @@ def aggregate(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0) 
     - kind `accuracy`: `<name>` (the averages, if the experiment has them), `<name>-tasks` (each task)
       and, if the plan has a `curve`, `<name>-curve` (the average over one setting);
     - kind `gradient-variance`: `<name>` (norms over the steps) and `<name>-variance`;
+    - kinds `effective-rank` and `gradient-norms`: `<name>`;
 
     with a `<name>.provenance.json` in both folders. All of them show the same numbers: the bootstrap
     is drawn once.
@@ -41,7 +55,12 @@ def aggregate(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0) 
     provenance = Provenance("aggregate", [plan_path], seed=seed)
     tables = Path(plan_path).parent
     figures = tables.parent / "figures"
-    if read_json(plan_path)["kind"] == "gradient-variance":
+    kind = read_json(plan_path)["kind"]
+    if kind in LOOKS_INTO_MODELS:
+        load, draw_kind, writers = LOOKS_INTO_MODELS[kind]
+        table = load(plan_path)
+        captions = draw_kind(table, figures)
+    elif kind == "gradient-variance":
         table = load_gradients(plan_path)
         provenance.add(every=table.plan["every"])
         captions, writers = draw_gradients(table, figures), gradient_formats.WRITERS

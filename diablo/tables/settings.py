@@ -41,6 +41,7 @@ def limits(value: Mapping[str, Any], scored: bool = True) -> str:
         "train": "{} training examples in total",
         "test_per_task": "{} test examples per task" if scored else "",
         "steps": "{} optimiser steps",
+        "probe": "{} training examples looked at",
     }
     given = [
         text.format(value[key])

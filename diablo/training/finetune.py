@@ -28,6 +28,7 @@ from .acceleration import Acceleration, choose
 from .calibration import calibration_gradients
 from .checkpoints import Checkpoints, step_of
 from .examples import Encoded, Example, collate
+from .monitor import gradient_monitor, publish_gradients, resume_gradients
 from .steplog import StepLog, publish_log, resume_log
 from .tokens import cached_encode, token_folder
 from .trainer import StepTrainer
@@ -51,6 +52,8 @@ def finetune(
     acceleration: str = "auto",
 ) -> None:
     """Fine-tune one run: writes `adapter/` (with provenance.json) and `log.jsonl` in its folder.
+
+    A run with `gradient_examples` also writes `gradients.jsonl` (`monitor.py`).
 
     A run that was killed goes on from its last checkpoint, to the same result.
 
@@ -98,6 +101,10 @@ def finetune(
         is_encoder_decoder(spec.model_path),
     )
 
+    if not resume_gradients(work_folder, spec, len(encoded.examples), step_of(checkpoint)):
+        checkpoint = None
+        resume_log(log, 0)
+
     _seed(spec.seed)
     base = load_base(spec.model_path, device, dtype)
     base_parameters = count(base)
@@ -110,12 +117,15 @@ def finetune(
     trainer = make_trainer(model, encoded.examples, spec, pad, autocast, faster, checkpoints)
     steps = StepLog(log, trainer.facts)
     trainer.add_callback(steps)
+    if getattr(spec, "gradient_examples", None):
+        trainer.add_callback(gradient_monitor(work_folder, spec, trainer))
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         steps.close()
 
     lines = publish_log(log, run_folder / "log.jsonl")
+    publish_gradients(work_folder, spec, run_folder)
     provenance.add(
         base_parameters=base_parameters,
         **_facts(spec, model, encoded, lines),

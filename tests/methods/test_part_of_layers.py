@@ -20,7 +20,7 @@ def test_quarters_cover_all_layers_once():
     for layers in (4, 30, 32):
         shapes = Shapes(layers, 8, 8, 16, 1)
         parts = [shapes.part(f"{number}/4") for number in (1, 2, 3, 4)]
-        assert sum(parts, []) == list(range(layers))
+        assert [n for part in parts for n in part] == list(range(layers))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
     assert Shapes(32, 8, 8, 16, 1).part("2/4") == list(range(8, 16))
 

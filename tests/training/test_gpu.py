@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from diablo.io import read_jsonl
 from diablo.methods import METHODS, load_for_inference
 from diablo.training.trainer import StepTrainer
 
@@ -139,3 +140,22 @@ def test_flash_attention_on_a_packed_row_equals_each_sequences_own():
         found.append([out, *(t.grad for t in inputs)])
     for flash, exact in zip(*found, strict=True):
         assert (flash.float() - exact).norm() < 2e-2 * exact.norm()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("acceleration", ["none", "packing", "auto"])
+def test_monitored_gradients_leave_no_trace(precision, acceleration, make_run, finetune):
+    settings = {"method": "diablo", "precision": precision}
+    plain = make_run("plain", **settings)
+    watched = make_run("watched", gradient_examples=22, **settings)
+    for run in (plain, watched):
+        finetune(run, acceleration=acceleration)
+    for name, tensor in weights(plain).items():
+        assert torch.equal(weights(watched)[name], tensor), name
+    lines = read_jsonl(watched.folder / "gradients.jsonl")
+    assert [line["step"] for line in lines] == [0, 6, 12]
+    exact = make_run("exact", gradient_examples=22, **settings | {"precision": "fp32"})
+    finetune(exact, acceleration="none")
+    first = read_jsonl(exact.folder / "gradients.jsonl")[0]["modules"]
+    for name, one in lines[0]["modules"].items():
+        assert one["full"] == pytest.approx(first[name]["full"], rel=0.05), name

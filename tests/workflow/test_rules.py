@@ -10,7 +10,7 @@ import pytest
 RULES = Path(__file__).parents[2] / "workflow" / "rules"
 
 
-@pytest.mark.parametrize("verb", ["finetune", "generate", "check-serving"])
+@pytest.mark.parametrize("verb", ["finetune", "generate", "check-serving", "ranks"])
 def test_rules_that_use_torch_keep_to_their_threads(verb):
     """Otherwise each of several jobs side by side takes all cores."""
     rules = [

@@ -1,4 +1,4 @@
-# Checks of the pipeline itself: the model that trained is the model that was merged and served.
+# Looks into trained models: is the model that trained the one that was served, what are its ranks.
 
 
 rule check_serving:
@@ -22,3 +22,24 @@ rule check_serving:
     shell:
         "{DIABLO} check-serving {input.spec} --suite {input.suite} --backend {params.backend} "
         "--threads {threads} 2>&1 | tee {log}"
+
+
+rule probe_ranks:
+    input:
+        spec=f"{ROOT}/runs/{{run}}/spec.json",
+        adapter=f"{ROOT}/runs/{{run}}/adapter/provenance.json",
+        model=model_of,
+        data=train_data_of,
+    output:
+        f"{ROOT}/runs/{{run}}/ranks/{{probe}}.json",
+    log:
+        f"{LOGS}/runs/{{run}}/ranks-{{probe}}.log",
+    threads: 1
+    resources:
+        mem_mb=2900,
+        gpu=1,
+    params:
+        lock=LOCK,
+        probe=lambda wildcards: PLAN.probes[wildcards.probe].model_dump_json(),
+    shell:
+        "{DIABLO} ranks {input.spec} --probe {params.probe:q} --threads {threads} 2>&1 | tee {log}"

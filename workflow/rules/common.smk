@@ -1,5 +1,6 @@
 # The plan of every run and table, resolved once while Snakemake parses, and the helpers of the rules.
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -60,6 +61,15 @@ def scoring_flags():
 SCORING = scoring_flags()
 
 
+# Names of the runs whose full gradients are monitored; a pattern that matches nothing if there are none.
+MONITORED = (
+    "|".join(
+        re.escape(run) for run, spec in PLAN.runs.items() if spec.gradient_examples
+    )
+    or "(?!)"
+)
+
+
 wildcard_constraints:
     run=r"[^/]+",
     suite=r"[a-z0-9_]+",
@@ -67,6 +77,7 @@ wildcard_constraints:
     model=r"[^/]+",
     quantized=r"[^/]+",
     dataset=r"[^/]+",
+    probe="|".join(PLAN.probes) or "(?!)",
     experiment="|".join(PLAN.tables),
 
 

@@ -23,3 +23,16 @@ rule finetune_run:
         lock=LOCK,
     shell:
         "{DIABLO} finetune {input.spec} --threads {threads} 2>&1 | tee {log}"
+
+
+# The same with the full weights' gradients at each epoch's end, for the runs that are asked for them.
+use rule finetune_run as finetune_monitored with:
+    output:
+        adapter=f"{ROOT}/runs/{{run}}/adapter/provenance.json",
+        log=f"{ROOT}/runs/{{run}}/log.jsonl",
+        gradients=f"{ROOT}/runs/{{run}}/gradients.jsonl",
+    wildcard_constraints:
+        run=MONITORED,
+
+
+ruleorder: finetune_monitored > finetune_run
