@@ -21,8 +21,8 @@ import pandas as pd
 from diablo.io import read_jsonl
 from diablo.tables.gradient_formats import significant
 from diablo.tables.ranks import short
-from diablo.tables.runs import Training, read_training
 from diablo.tables.run_sections import Section, load_rows, not_run, places, writers
+from diablo.tables.runs import Training, read_training
 from diablo.tables.statistics import spread
 from diablo.tables.table import Table
 

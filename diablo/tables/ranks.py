@@ -14,8 +14,8 @@ from diablo.analysis.theorems.stationary import needed_blocks
 from diablo.io import read_json
 from diablo.tables.checks import check_same
 from diablo.tables.render import number
-from diablo.tables.runs import Training, read_training
 from diablo.tables.run_sections import Section, load_rows, not_run, places, writers
+from diablo.tables.runs import Training, read_training
 from diablo.tables.table import Table
 
 #: Key of a matrix in the file -> how it is written.
