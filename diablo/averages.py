@@ -13,7 +13,9 @@ from diablo.naming import mark_repeats
 _NOT_ITS_OWN = ("groups", "quantizers", "chart")
 
 
-def averages_plan(figure: Averages, tables: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def averages_plan(
+    figure: Averages, tables: Mapping[str, dict[str, Any]], titles: Mapping[str, str]
+) -> dict[str, Any]:
     """The JSON that `diablo aggregate` reads for a figure of averages.
 
     `panels` and `groups` belong together one by one: a panel has what its table's plan says of the whole
@@ -21,6 +23,7 @@ def averages_plan(figure: Averages, tables: Mapping[str, dict[str, Any]]) -> dic
 
     Args:
         tables: the tables' own plans, by name.
+        titles: what models are called, by their names in the catalogue.
 
     Raises:
         ValueError: if there is no such table, group or row, or the table has no average; names the nearest.
@@ -37,7 +40,7 @@ def averages_plan(figure: Averages, tables: Mapping[str, dict[str, Any]]) -> dic
         "scale": first["scale"],
         "scale_describe": first["scale_describe"],
         "notes": figure.notes,
-        "stand_ins": list(dict.fromkeys(t for panel, _ in chosen for t in panel["stand_ins"])),
+        "stand_ins": _stand_ins(chosen, titles),
         "quantizers": [],
         "panels": [panel for panel, _ in chosen],
         "groups": groups,
@@ -70,3 +73,16 @@ def _panel(
     whole = {key: value for key, value in plan.items() if key not in _NOT_ITS_OWN}
     whole["average"] = plan["average"] or "AVG"
     return whole, {**group, "label": panel.title, "rows": shown}
+
+
+def _stand_ins(
+    chosen: list[tuple[dict[str, Any], dict[str, Any]]], titles: Mapping[str, str]
+) -> list[str]:
+    """What stands in for the models that are shown, a table has more, and for their tables' data."""
+    found = []
+    for panel, group in chosen:
+        title = f"{group['used_model_title']} stands in for "
+        if group["used_model"] != group["model"]:
+            found.append(title + titles[group["model"]])
+        found += [text for text in panel["stand_ins"] if not text.startswith(title)]
+    return list(dict.fromkeys(found))

@@ -21,4 +21,4 @@ def row_name(group: dict[str, Any], row: dict[str, Any]) -> str:
     """A row's name outside its group, such as `Llama2-7B / LoRA r=32`."""
     setting = f" N={row['num_blocks']}" if row["num_blocks"] else ""
     setting = setting or (f" r={row['rank']}" if row["rank"] else "")
-    return ", ".join([f"{group['label']} / {row['label']}{setting}", *row["apart"].values()])
+    return " ".join([f"{group['label']} / {row['label']}{setting}", *row["apart"].values()])

@@ -125,8 +125,9 @@ def resolve(config: Config, workflow: Path = WORKFLOW) -> Plan:
         table = join(experiment, tables)
         mark_repeats(table["groups"])
         plan.tables[experiment.name] = table
+    titles = {name: model.title for name, model in catalog.models.items()}
     for figure in averages:
-        plan.tables[figure.name] = averages_plan(figure, plan.tables)
+        plan.tables[figure.name] = averages_plan(figure, plan.tables, titles)
     return plan
 
 

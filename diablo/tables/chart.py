@@ -126,7 +126,7 @@ def series_name(row: Row, x: str) -> str:
     if row.plan.get("rank_of"):
         size = f"of the size of N={row.plan['rank_of']}"
     others = [text for key, text in row.plan.get("apart", {}).items() if key != x]
-    return ", ".join([f"{row.plan['label']} {size}".strip(), *others])
+    return " ".join(filter(None, [row.plan["label"], size, *others]))
 
 
 def size_of(row: Row, used: bool = False) -> str:

@@ -19,6 +19,7 @@ BARS, DOTS = 2.6, 1.7  # inches, of the panels of accuracies and losses
 GAP = 0.5  # inches between panels, for their titles
 LINE = 0.15  # inches, of a tick label
 WIDTH = 0.8  # of all bars of a value together
+WIDEST = 0.4  # of one bar
 #: Looks of DiaBlo's series, and of others', in their order.
 OURS: tuple[dict[str, Any], ...] = (
     {"facecolor": DIABLO, "hatch": None},
@@ -29,6 +30,7 @@ OTHERS: tuple[dict[str, Any], ...] = (
     {"facecolor": "#fdf3e1", "hatch": "----"},
 )
 MARKERS = ("o", "s", "^", "v", "P", "X")
+SPREAD: dict[str, Any] = {"color": SOFT, "lw": 6, "alpha": 0.45, "solid_capstyle": "butt"}
 SMALL: dict[str, Any] = {"ha": "center", "fontsize": 8}
 
 
@@ -89,7 +91,7 @@ def _looks(series: Sequence[Series]) -> dict[str, dict[str, Any]]:
 
 def _places(group: Group, series: Sequence[Series], x: str) -> list[tuple[float, Series, Row]]:
     """Where each row's bar stands: values one apart, the series side by side."""
-    width = WIDTH / len(series)
+    width = _width(series)
     return [
         (at + (number - (len(series) - 1) / 2) * width, one, one.rows[value])
         for at, value in enumerate(values(group, x))
@@ -98,11 +100,15 @@ def _places(group: Group, series: Sequence[Series], x: str) -> list[tuple[float,
     ]
 
 
+def _width(series: Sequence[Series]) -> float:
+    return min(WIDEST, WIDTH / len(series))
+
+
 def _bars(
     ax: Axes, group: Group, series: list[Series], looks: dict[str, Any], x: str, key: str
 ) -> None:
     """Bars from 0 on, with their numbers, and diamonds."""
-    width = WIDTH / len(series)
+    width = _width(series)
     tops = [1.0]
     for at, one, row in _places(group, series, x):
         cell, look = row.cells[key], looks[one.name]
@@ -111,7 +117,7 @@ def _bars(
             face = {"facecolor": look["facecolor"], "hatch": look["hatch"], "edgecolor": SOFT}
             ax.bar(at, found.value, width=0.92 * width, linewidth=0.8, zorder=2, **face)
             _interval(ax, at, found)
-            top = max(found.value, found.high)
+            top = max(found.high, found.value + (found.seed_sd or 0.0))
             text = number(found.value, cell.digits)
             ax.annotate(text, (at, top), (0, 3), textcoords="offset points", va="bottom", **SMALL)
         if cell.reported is not None:
@@ -147,9 +153,6 @@ def _interval(ax: Axes, at: float, found: Any) -> None:
         ax.plot([at, at], ends, zorder=3, **SPREAD)
 
 
-SPREAD: dict[str, Any] = {"color": SOFT, "lw": 6, "alpha": 0.45, "solid_capstyle": "butt"}
-
-
 def _axis(ax: Axes, group: Group, series: Sequence[Series], x: str) -> None:
     places = values(group, x)
     ax.set_xticks(range(len(places)), [_tick(series, x, one) for one in places], fontsize=8)
@@ -179,8 +182,8 @@ def _legend(
 ) -> list[Any]:
     """A bar for each series, and the other kinds of marks."""
     rows = [row for series in drawn for one in series for row in one.rows.values()]
-    where = "here (stand-in)" if table.plan["stand_ins"] else "here"
-    labels = {one.name: f"{one.label}, {where}" for series in drawn for one in series}
+    where = ", here" if table.has_reported else ""
+    labels = {one.name: f"{one.label}{where}" for series in drawn for one in series}
     entries: list[Any] = []
     for name, label in labels.items():
         look = looks[name]

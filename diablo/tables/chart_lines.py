@@ -17,6 +17,7 @@ PANEL = 2.3  # inches
 BESIDE = 3.4  # inches, of panels side by side
 GAP = 0.5  # inches between panels, for their titles
 TICKS = 0.9  # inches, for tick labels of three lines
+TICKS_BESIDE = 0.65  # inches, for tick labels of two lines
 APART = 0.05  # of a doubling, between neighbouring series: intervals must not cover each other
 REPORTED: dict[str, Any] = {**DIAMOND, "lw": 1.0, "ls": ":"}
 HERE: dict[str, Any] = {
@@ -64,9 +65,10 @@ def figure(table: Table, groups: Sequence[Group], x: str, key: str) -> Figure:
     apart = bool(table.plan["stand_ins"]) and table.has_reported
     names = ["here", *(["paper"] if apart else []), *(["loss"] if "loss" in table.columns else [])]
     entries = _legend(table, groups, drawn)
-    frame = Frame(table.heading, foot(table, groups, x), TICKS, len(entries), 4 if beside else 5)
+    ticks = TICKS_BESIDE if beside else TICKS
+    frame = Frame(table.heading, foot(table, groups, x), ticks, len(entries), 4 if beside else 5)
     height = BESIDE if beside else PANEL if apart else 1.4 * PANEL
-    gap = GAP if len(groups) == 1 and not beside else GAP + TICKS
+    gap = GAP if len(groups) == 1 and not beside else GAP + ticks
     lines = len(groups) * (1 if beside else len(names))
     figure = frame.canvas(lines * height + (lines - 1) * gap)
     axes = figure.subplots(
@@ -146,8 +148,13 @@ def _here(ax: Axes, series: Series, look: dict[str, Any], shift: float, key: str
         ax.errorbar(x, found.value, yerr=reach, fmt="none", lw=1, zorder=2, **bar)
         if found.seed_sd is not None:
             ends = [found.value - found.seed_sd, found.value + found.seed_sd]
-            ax.plot([x, x], ends, zorder=1, **{**SPREAD, "color": look["color"]})
+            ax.plot([x, x], ends, zorder=1, **_spread(look))
     ax.plot(list(drawn), [found.value for found in drawn.values()], zorder=3, **look)
+
+
+def _spread(look: dict[str, Any]) -> dict[str, Any]:
+    """The band of the seeds, narrower where several series stand side by side."""
+    return SPREAD if look is HERE else {**SPREAD, "color": look["color"], "lw": 4}
 
 
 def _reported(ax: Axes, series: Series, look: dict[str, Any], key: str) -> None:
@@ -192,7 +199,8 @@ def _legend(table: Table, groups: Sequence[Group], drawn: Sequence[list[Series]]
     rows = [row for series in drawn for one in series for row in one.rows.values()]
     full = [row for group in groups for row in _full(group)]
     entries: list[Any] = []
-    if any(len(series) > 1 for series in drawn):
+    several = any(len(series) > 1 for series in drawn)
+    if several:
         labels = {
             one.name: (one.label, _look(number, len(series)))
             for series in drawn
@@ -202,7 +210,8 @@ def _legend(table: Table, groups: Sequence[Group], drawn: Sequence[list[Series]]
     elif any(row.runs for row in rows):
         entries.append(Line2D([], [], label="here, with 95 % intervals", **HERE))
     if any(row.seeds > 1 for row in rows):
-        entries.append(Line2D([], [], label="± sd over seeds", **SPREAD))
+        colour = {"color": SOFT} if several else {}
+        entries.append(Line2D([], [], label="± sd over seeds", **{**SPREAD, **colour}))
     if any(row.runs for row in full):
         entries.append(Line2D([], [], label=f"{full[0].plan['label']}, here", **FULL_HERE))
     if any(row.has_reported for row in rows):

@@ -95,9 +95,9 @@ class Row:
 
     @property
     def setting(self) -> str:
-        """N or r in the paper's row, and what else tells it from other rows: `N=64, lr 4e-4`."""
+        """N or r in the paper's row, and what else tells it from other rows: `N=64 lr 4e-4`."""
         size = _setting(self.plan["num_blocks"], self.plan["rank"])
-        return ", ".join(filter(None, [size, *self.plan.get("apart", {}).values()]))
+        return " ".join(filter(None, [size, *self.plan.get("apart", {}).values()]))
 
     @property
     def setting_here(self) -> str | None:
@@ -108,7 +108,7 @@ class Row:
         used, layers = self.plan["setting_used"], self.plan.get("layers")
         paper = [_setting(self.plan["num_blocks"], self.plan["rank"]), layers or ""]
         here = [_setting(used["num_blocks"], used["rank"]), used.get("layers") or ""]
-        return ", ".join(filter(None, here)) if self.runs and here != paper else None
+        return " ".join(filter(None, here)) if self.runs and here != paper else None
 
     @property
     def origin(self) -> str:

@@ -93,7 +93,7 @@ def row_notes(table: Table) -> list[tuple[str, list[str]]]:
     for group, row in table.rows:
         for note in row.plan["notes"]:
             found.setdefault(note, []).append(table.row_name(group, row))
-    return list(found.items())
+    return [(note, _all_or(table, rows)) for note, rows in found.items()]
 
 
 def choices(table: Table) -> list[tuple[str, list[str]]]:
@@ -107,7 +107,12 @@ def choices(table: Table) -> list[tuple[str, list[str]]]:
         if row.plan["unstated"]:
             key = ", ".join(row.plan["unstated"])
             found.setdefault(key, []).append(table.row_name(group, row))
-    return list(found.items())
+    return [(settings, _all_or(table, rows)) for settings, rows in found.items()]
+
+
+def _all_or(table: Table, rows: list[str]) -> list[str]:
+    """These names, or that they are all: a sweep has dozens."""
+    return ["all rows"] if 2 < len(table.rows) == len(rows) else rows
 
 
 def test_sizes(table: Table) -> list[str]:
