@@ -79,5 +79,3 @@ def _word(key: str, value: Any) -> str:
     if key == "lr":
         return f"lr{scientific(value)}"
     return f"layers{value.replace('/', 'of')}" if key == "layers" else str(value)
-
-

@@ -119,6 +119,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--out", type=Path, required=True, help="folder that gets tables/ and figures/"
     )
+
+    sub = verb("schematic", schematic, "draw Figure 1, what each method trains of a weight")
+    sub.add_argument("--out", type=Path, required=True, help="folder that gets figures/")
     return top
 
 
@@ -315,5 +318,11 @@ def aggregate(options: argparse.Namespace) -> None:
 
 def theorems(options: argparse.Namespace) -> None:
     from diablo.analysis.theorems.run import theorems as run
+
+    run(options.out)
+
+
+def schematic(options: argparse.Namespace) -> None:
+    from diablo.tables.schematic import schematic as run
 
     run(options.out)

@@ -44,7 +44,9 @@ class Row(Settings):
     rank: int | None = Field(None, ge=1)
     alpha: float | None = Field(None, gt=0)
     rank_of: int | None = Field(
-        None, ge=1, description="instead of `rank`: as many parameters as DiaBlo's with so many blocks"
+        None,
+        ge=1,
+        description="instead of `rank`: as many parameters as DiaBlo's with so many blocks",
     )
     alpha_of_rank: float | None = Field(
         None, gt=0, description="instead of `alpha`, with `rank_of`: alpha over rank"

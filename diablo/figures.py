@@ -44,7 +44,7 @@ class Averages(Strict):
     name: str
     title: str
     section: str | None = Field(None, description="of the paper")
-    notes: list[str] = []
+    notes: list[str] = Field([], description="what a reader of its numbers should know")
     panels: list[Panel] = Field(min_length=1)
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from diablo import apart
+from diablo.averages import averages_plan
 from diablo.data.catalog import Catalog, load_catalog
 from diablo.data.local import model_files
 from diablo.data.protocol import unknown
-from diablo.averages import averages_plan
 from diablo.experiments import (
     WORKFLOW,
     Config,

@@ -109,7 +109,9 @@ def _rank_of(num_blocks: int, paper: Settings, scale: Scale, ours: Shapes) -> Si
     widths = ours.widths(linear_modules(paper, ours), paper.layers)
     rank = matched_rank(1.0, widths, blocks)
     ratio = lora_parameters(widths, rank) / diablo_parameters(widths, blocks)
-    note = f"rank {rank} here: {ratio:.2f} of the parameters of DiaBlo N = {blocks} in the same layers"
+    note = (
+        f"rank {rank} here: {ratio:.2f} of the parameters of DiaBlo N = {blocks} in the same layers"
+    )
     return Sizes(rank=rank, notes=(note,))
 
 
@@ -117,7 +119,9 @@ def paper_rank(row: Row, paper: Settings, theirs: Shapes) -> int | None:
     """The row's rank on the paper's model: as it says, or solved for by `rank_of`."""
     if row.rank_of is None:
         return row.rank
-    return matched_rank(1.0, theirs.widths(linear_modules(paper, theirs), paper.layers), row.rank_of)
+    return matched_rank(
+        1.0, theirs.widths(linear_modules(paper, theirs), paper.layers), row.rank_of
+    )
 
 
 def linear_modules(settings: Settings, shapes: Shapes) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from diablo.apart import layers_text, name, texts
+from diablo import apart
 from diablo.data.protocol import Entry, Protocol
 from diablo.experiments import Group, Row
 from diablo.methods import METHODS
@@ -132,7 +132,17 @@ class Resolver:
         shapes, ours = self.rows.shapes(group.model), self.rows.shapes(self.rows.used_model(group))
         try:
             rank = paper_rank(row, paper, shapes)
-            counted = _count(row, shapes, paper, Sizes(num_blocks=row.num_blocks, rank=rank, block_size=paper.block_size, chosen_blocks=row.chosen_blocks))
+            counted = _count(
+                row,
+                shapes,
+                paper,
+                Sizes(
+                    num_blocks=row.num_blocks,
+                    rank=rank,
+                    block_size=paper.block_size,
+                    chosen_blocks=row.chosen_blocks,
+                ),
+            )
             layers, layers_here = _layers(paper, shapes), _layers(paper, ours)
         except ValueError as error:
             raise ValueError(f"{self.rows.place(group, row)}: {error}") from None
@@ -143,11 +153,13 @@ class Resolver:
         notes = [*row.notes, *sizes.notes]
         if layers_here != layers and sizes.reason is None:
             trained, count = _count(row, ours, paper, sizes), len(ours.part(str(paper.layers)))
-            notes.append(f"{layers_here} here for the paper's {layers}: {count} of {ours.layers} layers, {trained:,} parameters")
+            notes.append(
+                f"{layers_here} here for the paper's {layers}: {count} of {ours.layers} layers, {trained:,} parameters"
+            )
         seeds = self.rows.seeds(row) if sizes.reason is None else []
         runs = Runs(self.rows, self.plan, scored)
         return {
-            "id": name(group, row),
+            "id": apart.name(group, row),
             "label": row.label,
             "method": row.method,
             "group": row.group,
@@ -159,7 +171,7 @@ class Resolver:
             "modules": paper.modules,
             "layers": layers,
             # What a row's name says beside method and size, where that is not enough.
-            "apart": texts(group, row, layers),
+            "apart": apart.texts(group, row, layers),
             "origin": row.origin,
             "source": row.source,
             "params_reported": row.params,
@@ -201,7 +213,7 @@ def _count(row: Row, shapes: Shapes, settings: Settings, sizes: Sizes) -> int | 
 
 def _layers(settings: Settings, shapes: Shapes) -> str | None:
     """A row's layers of a model in words; None for all."""
-    return layers_text(shapes.part(settings.layers)) if settings.layers else None
+    return apart.layers_text(shapes.part(settings.layers)) if settings.layers else None
 
 
 def _measured(entry: Entry) -> dict[str, Any]:

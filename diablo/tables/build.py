@@ -8,9 +8,9 @@ from diablo.figures import figure_names
 from diablo.io import read_json, sha256_file, write_text
 from diablo.provenance import Provenance
 from diablo.tables import gradient_formats, render
-from diablo.tables.collect import load_table
 from diablo.tables.averages import load_averages
 from diablo.tables.chart import draw_chart
+from diablo.tables.collect import load_table
 from diablo.tables.figure import draw
 from diablo.tables.gradient_figure import draw_gradients
 from diablo.tables.gradients import load_gradients

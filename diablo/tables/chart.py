@@ -53,7 +53,9 @@ def draw_chart(table: Table, stem: Path) -> dict[str, str]:
     if not groups:
         raise ValueError(f"{table.plan['name']}: has a `chart` over {x}, but no row with `{x}`")
     kind = chart_lines if x in NUMBERS else chart_bars
-    loss = ["below or beside, the answer loss, lower loss upwards"] if "loss" in table.columns else []
+    loss = (
+        ["below or beside, the answer loss, lower loss upwards"] if "loss" in table.columns else []
+    )
     shown = [f"{noun(table)} in percent over {label}", *kind.shown(table, groups, x), *loss]
     caption = words.caption(table, ", ".join(shown))
     with matplotlib.style.context(STYLE):
