@@ -111,7 +111,8 @@ def resolve(config: Config, workflow: Path = WORKFLOW) -> Plan:
     ]
     scale.check_experiments(experiments)
     averages = load_averages(workflow / "figures")
-    own = load_own(config.experiments, [one.name for one in (*experiments, *averages)])
+    names = [one.name for one in experiments] + [one.name for one in averages]
+    own = load_own(config.experiments, names)
     catalog = with_own(load_catalog(workflow / "catalog.yaml"), own)
     experiments += own
     filter = RowFilter.build(config, experiments)

@@ -175,15 +175,13 @@ def tidy_chart(table: Table) -> pd.DataFrame:
     rows = [row for _, row in table.rows] * count
     drawn = {id(row) for group in table.groups for row in points(group, x)}
     whole = "Int64" if x == "num_blocks" else None
-    front = {
-        "series": [series_name(row, x) if id(row) in drawn else "" for row in rows],
-        x: pd.array([row.plan.get(x) if id(row) in drawn else None for row in rows], dtype=whole),
-        f"{x}_used": pd.array(
-            [used_value(row, x) if id(row) in drawn else None for row in rows], dtype=whole
-        ),
-    }
+    front: list[tuple[str, list[Any], str | None]] = [
+        ("series", [series_name(row, x) if id(row) in drawn else "" for row in rows], None),
+        (x, [row.plan.get(x) if id(row) in drawn else None for row in rows], whole),
+        (f"{x}_used", [used_value(row, x) if id(row) in drawn else None for row in rows], whole),
+    ]
     frame = frame.reset_index(drop=True)
-    for place, (name, column_values) in enumerate(front.items()):
-        frame.insert(place, name, pd.Series(column_values))
+    for place, (name, found, dtype) in enumerate(front):
+        frame.insert(place, name, pd.Series(found, dtype=dtype))
     kept = [id(row) in drawn or row.plan["method"] == "full" for row in rows]
     return frame[kept].reset_index(drop=True)

@@ -31,7 +31,13 @@ OTHERS: tuple[dict[str, Any], ...] = (
 )
 MARKERS = ("o", "s", "^", "v", "P", "X")
 SPREAD: dict[str, Any] = {"color": SOFT, "lw": 6, "alpha": 0.45, "solid_capstyle": "butt"}
-SMALL: dict[str, Any] = {"ha": "center", "fontsize": 8}
+SMALL: dict[str, Any] = {
+    "ha": "center",
+    "va": "bottom",
+    "fontsize": 8,
+    "textcoords": "offset points",
+}
+LEFT_OUT: dict[str, Any] = {**SMALL, "rotation": 90, "color": SOFT, "fontstyle": "italic"}
 
 
 def shown(table: Table, groups: Sequence[Group], x: str) -> list[str]:
@@ -119,13 +125,11 @@ def _bars(
             _interval(ax, at, found)
             top = max(found.high, found.value + (found.seed_sd or 0.0))
             text = number(found.value, cell.digits)
-            ax.annotate(text, (at, top), (0, 3), textcoords="offset points", va="bottom", **SMALL)
+            ax.annotate(text, (at, top), (0, 3), **SMALL)
         if cell.reported is not None:
             ax.plot(at, cell.reported, linestyle="none", zorder=4, clip_on=False, **DIAMOND)
         if found is None:
-            style = {"rotation": 90, "color": SOFT, "fontstyle": "italic", "va": "bottom"}
-            offset = {"xytext": (0, 3), "textcoords": "offset points"}
-            ax.annotate(cell.missing or "not run", (at, 0), **offset, **style, **SMALL)
+            ax.annotate(cell.missing or "not run", (at, 0), (0, 3), **LEFT_OUT)
         tops.append(max(top, cell.reported or 0.0))
     ax.set_ylim(0, min(1.15 * max(tops), max(100.0, 1.08 * max(tops))))
     _axis(ax, group, series, x)
