@@ -106,9 +106,10 @@ class Row:
         Learning rates are no part of it: they stand with every row.
         """
         used, layers = self.plan["setting_used"], self.plan.get("layers")
-        paper = [_setting(self.plan["num_blocks"], self.plan["rank"]), layers or ""]
-        here = [_setting(used["num_blocks"], used["rank"]), used.get("layers") or ""]
-        return " ".join(filter(None, here)) if self.runs and here != paper else None
+        paper = [_setting(self.plan["num_blocks"], self.plan["rank"]), layers]
+        here = [_setting(used["num_blocks"], used["rank"]), used.get("layers")]
+        other = [mine for mine, theirs in zip(here, paper, strict=True) if mine and mine != theirs]
+        return " ".join(other) if self.runs and other else None
 
     @property
     def origin(self) -> str:

@@ -61,8 +61,10 @@ def test_theorems_are_planned_alone_and_without_torch(workspace: Workspace) -> N
 
 
 @pytest.mark.slow
-def test_all_has_the_theorems(workspace: Workspace) -> None:
-    assert "rule test_theorems" in workspace.run("-n", "all", "--cores", "1").stdout
+def test_all_has_what_no_experiment_declares(workspace: Workspace) -> None:
+    planned = workspace.run("-n", "all", "--cores", "1").stdout
+    for rule in ("test_theorems", "draw_schematic", "aggregate_figure2"):
+        assert f"rule {rule}:" in planned
 
 
 @pytest.mark.parametrize(
