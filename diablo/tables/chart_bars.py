@@ -186,7 +186,8 @@ def _legend(
 ) -> list[Any]:
     """A bar for each series, and the other kinds of marks."""
     rows = [row for series in drawn for one in series for row in one.rows.values()]
-    where = ", here" if table.has_reported else ""
+    stand_in = " (stand-in)" if table.plan["stand_ins"] else ""
+    where = f", here{stand_in}" if table.has_reported else ""
     labels = {one.name: f"{one.label}{where}" for series in drawn for one in series}
     entries: list[Any] = []
     for name, label in labels.items():
@@ -196,5 +197,5 @@ def _legend(
     if any(row.seeds > 1 for row in rows):
         entries.append(Line2D([], [], label="± sd over seeds", **SPREAD))
     if any(row.has_reported for row in rows):
-        entries.append(Line2D([], [], linestyle="none", label="reported", **DIAMOND))
+        entries.append(Line2D([], [], linestyle="none", label="reported, paper's model", **DIAMOND))
     return entries

@@ -116,7 +116,13 @@ def test_figure7_has_reported_values_as_marks_of_their_own(figure7: Path) -> Non
     shown = frame[frame["column"] == "gsm8k"]
     assert list(shown["reported"]) == [60.67, 58.92, 40.47, 31.63]
     assert list(shown["reproduced"].notna()) == [True, False, True, True]
-    for text in ("layers 0-7 (here layers 0-6)", "layers 8-15", ">not run<", ">reported<"):
+    for text in (
+        "layers 0-7 (here layers 0-6)",
+        "layers 8-15",
+        ">not run<",
+        "reported, paper",
+        "here (stand-in)",
+    ):
         assert text in svg
     assert "layers 22-29 here for the paper's layers 24-31: 8 of 30 layers, 442,368 par" in page
     table = load_table(figure7, resamples=100)
