@@ -21,6 +21,7 @@ include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/speed.smk"
 include: "workflow/rules/theorems.smk"
 include: "workflow/rules/audit.smk"
+include: "workflow/rules/schematic.smk"
 
 
 rule all:
@@ -29,9 +30,10 @@ rule all:
         [table_outputs(name) for name in PLAN.tables],
         rules.test_theorems.output,
         rules.audit_paper.output,
+        rules.draw_schematic.output,
 
 
-# table1, table2, ... figure7: every file in workflow/experiments/ is a target of its name.
+# table1, table2, ... figure7: every file in workflow/experiments/ and workflow/figures/ is a target of its name.
 for experiment in PLAN.tables:
 
     rule:

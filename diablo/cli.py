@@ -139,6 +139,8 @@ def parser() -> argparse.ArgumentParser:
         "audit", audit, "check the paper's numbers against themselves, its code and its sources"
     )
     sub.add_argument("--out", type=Path, required=True, help="folder that gets tables/")
+    sub = verb("schematic", schematic, "draw Figure 1, what each method trains of a weight")
+    sub.add_argument("--out", type=Path, required=True, help="folder that gets figures/")
     return top
 
 
@@ -372,5 +374,11 @@ def report(options: argparse.Namespace) -> None:
 
 def audit(options: argparse.Namespace) -> None:
     from diablo.audit.run import audit as run
+
+    run(options.out)
+
+
+def schematic(options: argparse.Namespace) -> None:
+    from diablo.tables.schematic import schematic as run
 
     run(options.out)

@@ -16,6 +16,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from diablo.data.protocol import WITHOUT, unknown
+from diablo.figures import Chart
 from diablo.judging import JudgeConfig
 from diablo.settings import Probe, Quantize, Settings
 from diablo.validation import Strict, load_yaml
@@ -42,6 +43,14 @@ class Row(Settings):
     chosen_blocks: int | None = Field(None, ge=1, description="SMT's blocks in the whole model")
     rank: int | None = Field(None, ge=1)
     alpha: float | None = Field(None, gt=0)
+    rank_of: int | None = Field(
+        None,
+        ge=1,
+        description="instead of `rank`: as many parameters as DiaBlo's with so many blocks",
+    )
+    alpha_of_rank: float | None = Field(
+        None, gt=0, description="instead of `alpha`, with `rank_of`: alpha over rank"
+    )
     group: GradientGroup | None = Field(None, description="parameters whose gradients are measured")
     quantize: Quantize | None = Field(None, description="the base model is quantised first")
     not_run: str | None = Field(None, description="why the row is only reported")
@@ -51,9 +60,23 @@ class Row(Settings):
     notes: list[str] = []
     parts: dict[str, Settings] = Field({}, description="settings of single parts, by their names")
 
+    @model_validator(mode="after")
+    def _one_size(self) -> Row:
+        if self.rank_of is None:
+            if self.alpha_of_rank is not None:
+                raise ValueError(f"{self.label}: `alpha_of_rank` is for rows with `rank_of`")
+            return self
+        for key in ("rank", "alpha", "num_blocks", "chosen_blocks"):
+            if getattr(self, key) is not None:
+                raise ValueError(f"{self.label}: `{key}` and `rank_of` exclude each other")
+        return self
+
     @property
     def slug(self) -> str:
-        """Name of the row, as filters use it: `lora-r32`, `diablo-n64`, `full`, `gptq4g64-lora-r64`."""
+        """Name of the row, as filters use it: `lora-r32`, `diablo-n64`, `full`, `gptq4g64-lora-r64`.
+
+        Several rows of a group may share it; `diablo.apart` then tells them apart.
+        """
         return f"{self.quantize.label}-{self._method_slug}" if self.quantize else self._method_slug
 
     @property
@@ -62,6 +85,8 @@ class Row(Settings):
             return f"{self.method}-n{self.num_blocks}"
         if self.chosen_blocks is not None:
             return f"{self.method}-b{self.chosen_blocks}"
+        if self.rank_of is not None:
+            return f"{self.method}-as-n{self.rank_of}"
         return f"{self.method}-r{self.rank}" if self.rank is not None else self.method
 
 
@@ -83,13 +108,6 @@ class Part(Strict):
     columns: dict[str, str] = Field(min_length=1)
     readings: dict[str, str] = {}
     defaults: Settings = Settings()
-
-
-class Curve(Strict):
-    """A figure of the average over one setting of the rows, beside the table."""
-
-    over: Literal["num_blocks"]
-    label: str = Field(description="the axis, in words")
 
 
 class Tune(Strict):
@@ -129,12 +147,13 @@ class Experiment(Strict):
     parts: dict[str, Part] = Field({}, description="instead of train, suite, columns and readings")
     calibration: str | None = Field(None, description="data set that quantisers calibrate on")
     quantizers: list[Quantize] = Field([], description="also in the table of quantisers")
-    curve: Curve | None = None
+    chart: Chart | None = None
     every: int | None = Field(None, ge=1, description="steps between two measured gradient norms")
     probe: Probe | None = Field(None, description="kind effective-rank: what is decomposed")
     gradient_examples: int | None = Field(
         None, ge=1, description="kind gradient-norms: training examples behind each gradient"
     )
+    notes: list[str] = Field([], description="what a reader of all its numbers should know")
     tune: Tune | None = None
     base_lr: float | None = Field(
         None, gt=0, description="a scale's own learning rate is multiplied with the row's over this"
@@ -164,6 +183,12 @@ class Experiment(Strict):
                 if entry in whose:
                     raise ValueError(f"parts: {entry} is shown twice, by {whose[entry]} and {name}")
                 whose[entry] = name
+        return self
+
+    @model_validator(mode="after")
+    def _one_number_to_chart(self) -> Experiment:
+        if self.chart and not self.average and (self.parts or len(self.columns) != 1):
+            raise ValueError("chart: needs an `average`, or one column and no parts")
         return self
 
     @model_validator(mode="after")

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diablo import apart
+from diablo.averages import averages_plan
 from diablo.data.catalog import Catalog, load_catalog
 from diablo.data.local import model_files
 from diablo.data.protocol import unknown
@@ -23,6 +25,8 @@ from diablo.experiments import (
     Row,
     load_experiment,
 )
+from diablo.figures import figure_names, load_averages
+from diablo.naming import mark_repeats
 from diablo.own import OwnExperiment, load_own, with_own
 from diablo.parts import join, parts_of
 from diablo.resolver import Resolver
@@ -79,16 +83,7 @@ class Plan:
 
     def figures_of(self, table: str) -> dict[str, str]:
         """Names of the figures of `table`, and what each shows."""
-        plan = self.tables[table]
-        if plan["kind"] == "gradient-variance":
-            return {table: "gradient norms", f"{table}-variance": "variances"}
-        if plan["kind"] in MEASURED:
-            return {table: plan["kind"].replace("-", " ")}
-        found = {table: "averages"} if plan["average"] else {}
-        found[f"{table}-tasks"] = "each task"
-        if plan["curve"]:
-            found[f"{table}-curve"] = "curve"
-        return found
+        return figure_names(self.tables[table])
 
     def models_of(self, table: str) -> list[str]:
         """Catalogue names of the models that `table` needs."""
@@ -98,13 +93,13 @@ class Plan:
         """Catalogue names of the data sets that `table` needs, for training and evaluation."""
         specs = [self.runs[run] for run in self.runs_of(table)]
         found = {spec.dataset for spec in specs if spec.dataset}
-        if self.tables[table]["kind"] == "accuracy":
+        if self.tables[table]["kind"] != "gradient-variance":
             found |= {self.suites[f"{spec.suite}-{spec.variant}"].dataset for spec in specs}
         return sorted(found)
 
 
 def experiment_names(folder: Path = WORKFLOW / "experiments") -> list[str]:
-    """Names of all declared experiments."""
+    """Names of the experiments that a folder declares."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
@@ -120,7 +115,9 @@ def resolve(config: Config, workflow: Path = WORKFLOW) -> Plan:
         for name in experiment_names(workflow / "experiments")
     ]
     scale.check_experiments(experiments)
-    own = load_own(config.experiments, [experiment.name for experiment in experiments])
+    averages = load_averages(workflow / "figures")
+    names = [one.name for one in experiments] + [one.name for one in averages]
+    own = load_own(config.experiments, names)
     catalog = with_own(load_catalog(workflow / "catalog.yaml"), own)
     experiments += own
     filter = RowFilter.build(config, experiments)
@@ -134,6 +131,9 @@ def resolve(config: Config, workflow: Path = WORKFLOW) -> Plan:
         table = join(experiment, tables)
         mark_repeats(table["groups"])
         plan.tables[experiment.name] = table
+    titles = {name: model.title for name, model in catalog.models.items()}
+    for figure in averages:
+        plan.tables[figure.name] = averages_plan(figure, plan.tables, titles)
     return plan
 
 
@@ -162,49 +162,35 @@ def used_device(config: Config) -> Device:
 class RowFilter:
     """Which rows are run.
 
-    `only` keeps a row if its group is named (or no group is) and its method or slug is named (or
-    none is); `skip` then drops what it names.
+    `only` keeps a row if its group is named (or no group is), its method, slug or whole name is (or none
+    is), and a detail that tells it apart is (or none is: `diablo.apart`); `skip` then drops what it names.
     """
 
     only: frozenset[str]
     skip: frozenset[str]
     groups: frozenset[str]
+    details: frozenset[str]
 
     @classmethod
     def build(cls, config: Config, experiments: list[Experiment]) -> RowFilter:
         """The config's filter; ValueError if a word names no row, method or group."""
         groups = {group.model for experiment in experiments for group in experiment.groups}
-        rows = [row for e in experiments for group in e.groups for row in group.rows]
-        valid = groups | {row.method for row in rows} | {row.slug for row in rows}
+        rows = [(group, row) for e in experiments for group in e.groups for row in group.rows]
+        details = {word for group, row in rows for word in apart.details(group, row)}
+        valid = groups.union(*(apart.names(group, row) for group, row in rows))
         for key in ("only", "skip"):
             for word in getattr(config.filters, key):
                 if word not in valid:
                     raise ValueError(unknown("row, method or group", word, valid, f"filters.{key}"))
-        filters = config.filters
-        return cls(frozenset(filters.only), frozenset(filters.skip), frozenset(groups))
+        only, skip = map(frozenset, (config.filters.only, config.filters.skip))
+        return cls(only, skip, frozenset(groups), frozenset(details))
 
     def keeps(self, group: Group, row: Row) -> bool:
         """Whether this row is run."""
-        names = {row.method, row.slug}
-        groups, rows = self.only & self.groups, self.only - self.groups
-        kept = (not groups or group.model in groups) and (not rows or bool(names & rows))
-        return kept and not self.skip & (names | {group.model})
-
-
-def mark_repeats(groups: list[dict[str, Any]]) -> None:
-    """Say `same run as ...` in rows whose runs an earlier row has already."""
-    first: dict[tuple[str, ...], str] = {}
-    for group in groups:
-        for row in group["rows"]:
-            key = tuple(run["run"] for run in row["runs"])
-            if key and (same := first.setdefault(key, row_name(group, row))) != row_name(
-                group, row
-            ):
-                row["same_as"] = same
-
-
-def row_name(group: dict[str, Any], row: dict[str, Any]) -> str:
-    """A row's name outside its group, such as `Llama2-7B / LoRA r=32`."""
-    setting = f" N={row['num_blocks']}" if row["num_blocks"] else ""
-    setting = setting or (f" r={row['rank']}" if row["rank"] else "")
-    return f"{group['label']} / {row['label']}{setting}"
+        names = {group.model, *apart.names(group, row)}
+        asked = (
+            self.only & self.groups,
+            self.only & self.details,
+            self.only - self.groups - self.details,
+        )
+        return all(not words or names & words for words in asked) and not self.skip & names

@@ -41,7 +41,7 @@ def realise(
 ) -> Sizes:
     """The sizes of `row` at `scale`.
 
-    N is mapped by the scale's `blocks`; ranks and numbers of chosen blocks keep the paper's ratio to
+    N is mapped by the scale's `blocks`; a rank that follows from N (`rank_of`) is solved for; other ranks and numbers of chosen blocks keep the paper's ratio to
     DiaBlo's parameters where the scale has a reference for it (`ranks`).
 
     Args:
@@ -51,6 +51,8 @@ def realise(
     """
     if row.num_blocks is not None:
         return _blocks(row.num_blocks, scale)
+    if row.rank_of is not None:
+        return _rank_of(row.rank_of, paper, scale, ours)
     if row.rank is None and row.chosen_blocks is None:
         return Sizes()
     if ranks is None:
@@ -97,6 +99,29 @@ def _blocks(num_blocks: int, scale: Scale) -> Sizes:
         return Sizes(reason=TOO_WIDE)
     note = f"N = {used} here for the paper's N = {num_blocks}"
     return Sizes(num_blocks=used, notes=() if used == num_blocks else (note,))
+
+
+def _rank_of(num_blocks: int, paper: Settings, scale: Scale, ours: Shapes) -> Sizes:
+    """The rank nearest to DiaBlo's parameters in the same layers of the model that is really used."""
+    blocks = _blocks(num_blocks, scale).num_blocks
+    if blocks is None:
+        return Sizes(reason=TOO_WIDE)
+    widths = ours.widths(linear_modules(paper, ours), paper.layers)
+    rank = matched_rank(1.0, widths, blocks)
+    ratio = lora_parameters(widths, rank) / diablo_parameters(widths, blocks)
+    note = (
+        f"rank {rank} here: {ratio:.2f} of the parameters of DiaBlo N = {blocks} in the same layers"
+    )
+    return Sizes(rank=rank, notes=(note,))
+
+
+def paper_rank(row: Row, paper: Settings, theirs: Shapes) -> int | None:
+    """The row's rank on the paper's model: as it says, or solved for by `rank_of`."""
+    if row.rank_of is None:
+        return row.rank
+    return matched_rank(
+        1.0, theirs.widths(linear_modules(paper, theirs), paper.layers), row.rank_of
+    )
 
 
 def linear_modules(settings: Settings, shapes: Shapes) -> list[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from diablo import apart
 from diablo.data.protocol import Entry, Protocol
 from diablo.experiments import Group, Row
 from diablo.methods import METHODS
 from diablo.probes import add_probe
 from diablo.quantized import Quantised, excluded
-from diablo.realise import linear_modules
+from diablo.realise import Sizes, linear_modules, paper_rank
 from diablo.rows import Rows, is_trained
 from diablo.runs import Runs
 from diablo.settings import Settings
@@ -54,10 +55,11 @@ class Resolver:
             "missing": kept.missing,
             # An average of other columns than the paper's would be read as its average.
             "average": None if kept.lacking else e.average,
-            "curve": e.curve and e.curve.model_dump(),
+            "chart": e.chart and e.chart.model_dump(),
             "stand_ins": self._stand_ins(),
             "limits": {**self.rows.limits().model_dump(), "device": self.rows.device},
             "notes": [
+                *e.notes,
                 *suite.notes,
                 *(f"{e.columns[name]} {why}." for name, why in kept.lacking.items()),
             ],
@@ -128,25 +130,49 @@ class Resolver:
 
     def _row(self, group: Group, row: Row, scored: bool) -> dict[str, Any]:
         paper, used = self.rows.paper_settings(group, row), self.rows.used_settings(group, row)
-        shapes = self.rows.shapes(group.model)
+        shapes, ours = self.rows.shapes(group.model), self.rows.shapes(self.rows.used_model(group))
         try:
-            counted = _count(row, shapes, paper)
+            rank = paper_rank(row, paper, shapes)
+            counted = _count(
+                row,
+                shapes,
+                paper,
+                Sizes(
+                    num_blocks=row.num_blocks,
+                    rank=rank,
+                    block_size=paper.block_size,
+                    chosen_blocks=row.chosen_blocks,
+                ),
+            )
+            layers, layers_here = _layers(paper, shapes), _layers(paper, ours)
         except ValueError as error:
             raise ValueError(f"{self.rows.place(group, row)}: {error}") from None
         sizes = self.rows.sizes(group, row, paper, used)
         if row.quantize is not None and sizes.reason is None:
             model = self.rows.catalog.models[self.rows.used_model(group)]
             sizes = replace(sizes, reason=excluded(model, row.quantize))
+        notes = [*row.notes, *sizes.notes]
+        if layers_here != layers and sizes.reason is None:
+            trained, count = _count(row, ours, paper, sizes), len(ours.part(str(paper.layers)))
+            notes.append(
+                f"{layers_here} here for the paper's {layers}: {count} of {ours.layers} layers, {trained:,} parameters"
+            )
         seeds = self.rows.seeds(row) if sizes.reason is None else []
         runs = Runs(self.rows, self.plan, scored)
         return {
-            "id": row.slug,
+            "id": apart.name(group, row),
             "label": row.label,
             "method": row.method,
             "group": row.group,
             "quantize": row.quantize and row.quantize.label,
             "num_blocks": row.num_blocks,
-            "rank": row.rank,
+            "rank": rank,
+            "rank_of": row.rank_of,
+            "lr": paper.lr if is_trained(row.method) else None,
+            "modules": paper.modules,
+            "layers": layers,
+            # What a row's name says beside method and size, where that is not enough.
+            "apart": apart.texts(group, row, layers),
             "origin": row.origin,
             "source": row.source,
             "params_reported": row.params,
@@ -156,12 +182,13 @@ class Resolver:
             else round(100 * counted / shapes.base_parameters, 3),
             "reported": row.reported,
             "unstated": row.unstated,
-            "notes": [*row.notes, *sizes.notes],
+            "notes": notes,
             "setting_used": {
                 "num_blocks": sizes.num_blocks,
                 "rank": sizes.rank,
                 "block_size": sizes.block_size,
                 "chosen_blocks": sizes.chosen_blocks,
+                "layers": layers_here,
                 "lr": used.lr if is_trained(row.method) else None,
             },
             "lr_from": self.rows.lr_from(row),
@@ -171,18 +198,23 @@ class Resolver:
         }
 
 
-def _count(row: Row, shapes: Shapes, settings: Settings) -> int | None:
-    """Trainable parameters of a row on the paper's model, None for a method not implemented here."""
+def _count(row: Row, shapes: Shapes, settings: Settings, sizes: Sizes) -> int | None:
+    """Trainable parameters of a row on a model, None for a method not implemented here."""
     if row.method not in METHODS:
         return None
     return METHODS[row.method].parameters(
         shapes.widths(linear_modules(settings, shapes), settings.layers),
-        num_blocks=row.num_blocks,
-        rank=row.rank,
-        block_size=settings.block_size,
-        chosen_blocks=row.chosen_blocks,
+        num_blocks=sizes.num_blocks,
+        rank=sizes.rank,
+        block_size=sizes.block_size,
+        chosen_blocks=sizes.chosen_blocks,
         base_parameters=shapes.base_parameters,
     )
+
+
+def _layers(settings: Settings, shapes: Shapes) -> str | None:
+    """A row's layers of a model in words; None for all."""
+    return apart.layers_text(shapes.part(settings.layers)) if settings.layers else None
 
 
 def _measured(entry: Entry) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from diablo.apart import names
 from diablo.data.catalog import Catalog
 from diablo.data.protocol import OWN, Entry, Protocol, load_protocol, own_protocol, unknown
 from diablo.experiments import Config, Device, Experiment, Group, Limits, Row, Tune
@@ -179,6 +180,9 @@ class Rows:
             raise ValueError(unknown("method", row.method, METHODS, self.place(group, row)))
         if not self.filter.keeps(group, row):
             return Sizes(reason="filtered")
+        if self.scale.skipped(self.experiment.name, self.device) & names(group, row):
+            where = f" on a {self.device.upper()}"
+            return Sizes(reason=f"not run at scale {self.scale.name}{where}")
         ranks = self.scale.rank_reference(self.experiment.name)
         theirs = self.shapes(ranks.model) if ranks else None
         ours = self.shapes(self.used_model(group))

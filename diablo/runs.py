@@ -134,6 +134,8 @@ class Runs:
         alpha = None
         if row.alpha is not None and row.rank is not None and sizes.rank is not None:
             alpha = row.alpha / row.rank * sizes.rank
+        elif row.alpha_of_rank is not None and sizes.rank is not None:
+            alpha = row.alpha_of_rank * sizes.rank
         batch = used.batch_size or 1
         copied = "dropout optimizer lr weight_decay schedule warmup_ratio epochs batch_size "
         copied += "max_grad_norm gradient_checkpointing"
@@ -161,7 +163,7 @@ class Runs:
     def _mask_adapter(self, group: Group, row: Row, seed: int, where: str) -> str:
         """LoRI-S takes its mask from the group's LoRI-D row of the same rank and seed."""
         for other in group.rows:
-            if other.method == "lori-d" and other.rank == row.rank:
+            if other.method == "lori-d" and (other.rank, other.rank_of) == (row.rank, row.rank_of):
                 used = self.rows.used_settings(group, other)
                 sizes = self.rows.sizes(group, other, self.rows.paper_settings(group, other), used)
                 if sizes.reason is None:

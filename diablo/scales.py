@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
+from diablo.apart import names
 from diablo.data.protocol import unknown
 from diablo.experiments import WORKFLOW, Device, Experiment, Limits, ScaleName
 from diablo.settings import Settings
@@ -65,6 +66,9 @@ class ExperimentSizing(SizingByDevice):
     every: int | None = Field(None, ge=1)
     ranks: RankReference | None = None
     parts: dict[str, SizingByDevice] = {}
+    skip: dict[Device, list[str]] = Field(
+        {}, description="rows that are not run on such a device, named as in filters"
+    )
 
 
 class Scale(SizingByDevice):
@@ -94,8 +98,13 @@ class Scale(SizingByDevice):
         own = self.experiments.get(experiment)
         return (own and own.ranks) or self.ranks
 
+    def skipped(self, experiment: str, device: Device) -> set[str]:
+        """Words that name rows of an experiment that are not run."""
+        own = self.experiments.get(experiment)
+        return set(own.skip.get(device, ())) if own else set()
+
     def check_experiments(self, experiments: Iterable[Experiment]) -> None:
-        """ValueError if `experiments` names one that there is not, or a part that it does not have."""
+        """ValueError if `experiments` names one that there is not, or a part or row that it does not have."""
         known = {experiment.name: experiment for experiment in experiments}
         for name, sizing in self.experiments.items():
             where = f"scale {self.name}: experiments"
@@ -104,6 +113,12 @@ class Scale(SizingByDevice):
             for part in sizing.parts:
                 if part not in known[name].parts:
                     raise ValueError(unknown("part", part, known[name].parts, f"{where}.{name}"))
+            rows = [names(group, row) for group in known[name].groups for row in group.rows]
+            for device, words in sizing.skip.items():
+                for word in words:
+                    if not any(word in each for each in rows):
+                        place = f"{where}.{name}.skip.{device}"
+                        raise ValueError(unknown("row", word, set().union(*rows), place))
 
 
 def load_scale(name: str, folder: Path = WORKFLOW / "scales") -> Scale:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from diablo.figures import figure_names
 from diablo.io import read_json, sha256_file, write_text
 from diablo.provenance import Provenance
 from diablo.tables import gradient_formats, gradient_norms, ranks, render
+from diablo.tables.averages import load_averages
+from diablo.tables.chart import draw_chart
 from diablo.tables.collect import load_table
-from diablo.tables.curve import draw_curve
 from diablo.tables.figure import draw
 from diablo.tables.gradient_figure import draw_gradients
 from diablo.tables.gradient_norm_figure import draw_gradient_norms
@@ -36,7 +38,9 @@ def aggregate(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0) 
     `.html` and `.tex`, and in `<results>/figures/`, each as `.png`, `.svg` and `.csv` with its data:
 
     - kind `accuracy`: `<name>` (the averages, if the experiment has them), `<name>-tasks` (each task)
-      and, if the plan has a `curve`, `<name>-curve` (the average over one setting);
+      and, if the plan has a `chart`, `<name>-curve` (the average over one setting); without averages the
+      chart is `<name>`, alone;
+    - kind `averages`: `<name>`;
     - kind `gradient-variance`: `<name>` (norms over the steps) and `<name>-variance`;
     - kinds `effective-rank` and `gradient-norms`: `<name>`;
 
@@ -65,11 +69,15 @@ def aggregate(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0) 
         provenance.add(every=table.plan["every"])
         captions, writers = draw_gradients(table, figures), gradient_formats.WRITERS
     else:
-        table = load_table(plan_path, resamples, seed)
+        load = load_averages if kind == "averages" else load_table
+        table = load(plan_path, resamples, seed)
         provenance.add(resamples=resamples)
-        captions, writers = draw(table, figures), render.WRITERS
-        if table.plan["curve"]:
-            captions |= draw_curve(table, figures)
+        captions, writers = {}, render.WRITERS
+        names = figure_names(table.plan)
+        if table.plan["chart"]:
+            captions |= draw_chart(table, figures / next(reversed(names)))
+        if not captions.keys() >= names.keys():
+            captions = draw(table, figures) | captions
     name = table.plan["name"]
     for suffix, write in writers.items():
         write_text(tables / f"{name}{suffix}", write(table))

@@ -28,7 +28,11 @@ def load_table(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0)
         ValueError: if a score file or its provenance is missing or does not fit the plan; the
             message names the file.
     """
-    plan = read_plan(plan_path)
+    return table_of(read_plan(plan_path), Path(plan_path), resamples, seed)
+
+
+def table_of(plan: dict[str, Any], path: Path, resamples: int, seed: int) -> Table:
+    """The table of a complete plan, which was read from `path`; see :func:`load_table`."""
     groups = []
     for entry in plan["groups"]:
         rows = [_row(plan, row, number) for number, row in enumerate(entry["rows"], start=1)]
@@ -43,7 +47,7 @@ def load_table(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0)
     for group in groups:
         _fill(group.rows, measures)
     _compare(groups, measures, resamples, seed)
-    inputs = [Path(plan_path), *(path for run in runs for path in run.files)]
+    inputs = [path, *(file for run in runs for file in run.files)]
     sizes = _test_sizes(runs, measures)
     return Table(plan, columns, groups, sizes, list(dict.fromkeys(inputs)), measures)
 

@@ -44,7 +44,7 @@ def draw(table: Table, folder: Path) -> dict[str, str]:
     """Write a table's figures and their data into `folder`; return their captions by file name.
 
     `<name>` shows the averages, one panel per group (left out where the experiment has none), and
-    `<name>-tasks` each column, one panel per column; each as .png, .svg and .csv. Second readings
+    `<name>-tasks` each column, one panel per column (left out where averages are all); each as .png, .svg and .csv. Second readings
     of the same metric are left to the table, and the answer loss to the averages where there are any.
     """
     name = table.plan["name"]
@@ -57,12 +57,10 @@ def draw(table: Table, folder: Path) -> dict[str, str]:
             captions[name] = words.caption(table, f"average {what}{shown}")
             # The losses are written beside the bars and belong to their data.
             _write(_averages(table), table, ["avg", "loss"], folder / name, captions[name])
-        keys = drawn_columns(table)
-        each = "accuracy on each task" if what else "each column"
-        captions[f"{name}-tasks"] = words.caption(table, f"{each} {shown}")
-        _write(
-            _tasks(table, keys), table, keys, folder / f"{name}-tasks", captions[f"{name}-tasks"]
-        )
+        if keys := drawn_columns(table):
+            each, stem = "accuracy on each task" if what else "each column", f"{name}-tasks"
+            captions[stem] = words.caption(table, f"{each} {shown}")
+            _write(_tasks(table, keys), table, keys, folder / stem, captions[stem])
     return captions
 
 

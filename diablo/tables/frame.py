@@ -26,7 +26,7 @@ DIAMOND: dict[str, Any] = {
 HEAD = 0.75  # inches
 WIDTH = 10.0  # inches
 FOOT_LINE = 0.13  # inches
-LEGEND_LINE = 0.25  # inches, at most five entries
+LEGEND_LINE = 0.25  # inches
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,15 @@ class Frame:
         heading: the title.
         foot: sentences under the panels; each starts a line and is wrapped.
         ticks: inches between the lowest panel and the legend, for tick labels and the axis' name.
+        entries: how many the legend has.
+        columns: how many of them stand in a line.
     """
 
     heading: str
     foot: Sequence[str]
     ticks: float = 0.45
+    entries: int = 5
+    columns: int = 5
 
     @property
     def _lines(self) -> list[str]:
@@ -53,7 +57,8 @@ class Frame:
 
     @property
     def _foot_height(self) -> float:
-        return 0.1 + self._legend_bottom + LEGEND_LINE + self.ticks
+        lines = max(1, -(-self.entries // self.columns))
+        return 0.1 + self._legend_bottom + LEGEND_LINE * lines + self.ticks
 
     def canvas(self, panels: float) -> Figure:
         """A figure with room for panels of so many inches in height."""
@@ -73,7 +78,7 @@ class Frame:
         figure.legend(
             handles=legend,
             loc="lower left",
-            ncols=5,
+            ncols=self.columns,
             bbox_to_anchor=(0.05 / width, self._legend_bottom / height),
             columnspacing=1.2,
             handletextpad=0.5,

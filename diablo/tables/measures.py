@@ -75,12 +75,28 @@ class Measure:
 def read_plan(path: str | Path) -> dict[str, Any]:
     """A plan with `parts`, `entries` and `missing`, which older plans lack, and the part of every run.
 
+    That of a figure of averages comes as it is: its panels are completed one by one.
+
     Raises:
         ValueError: if a column has no entry, an entry has an unknown metric or unit, an average is over
             columns that cannot be averaged, or a run is of no part; the message names the file.
     """
     plan = read_json(path)
+    if plan["kind"] == "averages":
+        return plan
+    if old := plan.pop("curve", None):
+        plan["chart"] = {"x": old["over"], "label": old["label"]}
+    return complete_plan(plan, path)
+
+
+def complete_plan(plan: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """The plan of one table with what older plans lack; see :func:`read_plan`.
+
+    Args:
+        path: of the file that it is from, for messages.
+    """
     plan.setdefault("readings", {})
+    plan.setdefault("chart", None)
     plan.setdefault("missing", {})
     if "parts" not in plan:
         part = {key: plan[key] for key in _PART if key in plan}

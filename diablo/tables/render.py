@@ -37,9 +37,8 @@ def tidy(table: Table) -> pd.DataFrame:
 def _record(table: Table, group: Group, row: Row, key: str) -> dict[str, Any]:
     plan, cell, measure = table.plan, row.cells[key], table.measures[key]
     found, versus, reference = cell.estimate, cell.comparison, group.reference
-    parts = [
-        part for part in plan["parts"] if measure.part == part["name"] or key in ("avg", "loss")
-    ]
+    parts = [part for part in plan["parts"] if part["name"] in row.parts]
+    parts = [part for part in parts if key in ("avg", "loss") or measure.part == part["name"]]
     runs = [run for part in parts for run in row.of_part(part["name"])]
     entries = [run.entries[key] for run in runs if key in run.entries]
     return {
@@ -57,6 +56,9 @@ def _record(table: Table, group: Group, row: Row, key: str) -> dict[str, Any]:
         "label": row.plan["label"],
         "setting_paper": row.setting,
         "setting_used": row.setting_here or (row.setting if row.runs else ""),
+        "paper_lr": row.plan.get("lr"),
+        "paper_modules": row.plan.get("modules") or "",
+        "paper_layers": row.plan.get("layers") or "",
         "origin": row.plan["origin"] or "",
         "source": row.plan["source"] or "",
         "column": key,

@@ -95,15 +95,21 @@ class Row:
 
     @property
     def setting(self) -> str:
-        """N or r in the paper's row."""
-        return _setting(self.plan["num_blocks"], self.plan["rank"])
+        """N or r in the paper's row, and what else tells it from other rows: `N=64 lr 4e-4`."""
+        size = _setting(self.plan["num_blocks"], self.plan["rank"])
+        return " ".join(filter(None, [size, *self.plan.get("apart", {}).values()]))
 
     @property
     def setting_here(self) -> str | None:
-        """N or r that was really used, where the row was run with another one than the paper's."""
-        used = self.plan["setting_used"]
-        here = _setting(used["num_blocks"], used["rank"])
-        return here if self.runs and here != self.setting else None
+        """N, r and layers that were really used, where the row was run with others than the paper's.
+
+        Learning rates are no part of it: they stand with every row.
+        """
+        used, layers = self.plan["setting_used"], self.plan.get("layers")
+        paper = [_setting(self.plan["num_blocks"], self.plan["rank"]), layers]
+        here = [_setting(used["num_blocks"], used["rank"]), used.get("layers")]
+        other = [mine for mine, theirs in zip(here, paper, strict=True) if mine and mine != theirs]
+        return " ".join(other) if self.runs and other else None
 
     @property
     def origin(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from diablo.apart import scientific
 from diablo.tables import evidence, legend
 from diablo.tables.settings import decoding, limits
 from diablo.tables.table import Group, Row, Table
@@ -34,7 +35,7 @@ def facts(table: Table) -> dict[str, str]:
     """
     plan = table.plan
     describe = plan.get("scale_describe")
-    scored = plan["kind"] == "accuracy"
+    scored = plan["kind"] != "gradient-variance"
     found = {"Scale": f"{plan['scale']}: {describe}" if describe else str(plan["scale"])}
     found |= _by_part(plan, "Protocol", _protocol)
     if scored:
@@ -43,6 +44,8 @@ def facts(table: Table) -> dict[str, str]:
     if scored:
         found |= evidence.facts(table)
     found["Trained on"] = devices(table)
+    if plan["kind"] == "averages":
+        found["Rows"] = " ".join(plan["notes"])
     if scored:
         found |= _by_part(plan, "Notes", lambda part: " ".join(part["notes"]))
     return {key: text for key, text in found.items() if text}
@@ -90,7 +93,7 @@ def row_notes(table: Table) -> list[tuple[str, list[str]]]:
     for group, row in table.rows:
         for note in row.plan["notes"]:
             found.setdefault(note, []).append(table.row_name(group, row))
-    return list(found.items())
+    return [(note, _all_or(table, rows)) for note, rows in found.items()]
 
 
 def choices(table: Table) -> list[tuple[str, list[str]]]:
@@ -104,7 +107,12 @@ def choices(table: Table) -> list[tuple[str, list[str]]]:
         if row.plan["unstated"]:
             key = ", ".join(row.plan["unstated"])
             found.setdefault(key, []).append(table.row_name(group, row))
-    return list(found.items())
+    return [(settings, _all_or(table, rows)) for settings, rows in found.items()]
+
+
+def _all_or(table: Table, rows: list[str]) -> list[str]:
+    """These names, or that they are all: a sweep has dozens."""
+    return ["all rows"] if 2 < len(table.rows) == len(rows) else rows
 
 
 def test_sizes(table: Table) -> list[str]:
@@ -197,12 +205,6 @@ def notes(table: Table, group: Group) -> list[str]:
         ("Verdicts", evidence.malformed(table)),
     ]
     return [f"{what}: {'; '.join(texts)}." for what, texts in listed if texts]
-
-
-def scientific(value: float) -> str:
-    """`2e-3`, `2.5e-4`."""
-    mantissa, exponent = f"{value:.6e}".split("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def here_remarks(row: Row) -> list[str]:

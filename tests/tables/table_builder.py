@@ -153,7 +153,7 @@ class Builder:
             "limits": {"train": 512, "test_per_task": 64, "steps": None},
             "notes": [],
             "kind": "accuracy",
-            "curve": None,
+            "chart": None,
             "test_sizes_paper": {},
             "decoding": {"num_beams": 1, "max_new_tokens": 32, "stop": []},
             "groups": [

@@ -150,7 +150,7 @@ def test_a_filter_of_nothing_is_refused_with_the_nearest_word() -> None:
 def test_what_is_only_reported_says_why(workflow: Path) -> None:
     edit(
         workflow / "experiments/table1.yaml",
-        lambda v: v["groups"][0]["rows"][2].update(method="apiq", not_run="out of reach"),
+        lambda v: v["groups"][0]["rows"][3].update(method="apiq", not_run="out of reach"),
     )
     rows = rows_of(resolve(Config(), workflow))
     row = next(row for _, row in rows if row["method"] == "apiq")

@@ -1,4 +1,4 @@
-"""The curve over the number of blocks: files, data and words."""
+"""A chart over the number of blocks: files, data and words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from diablo.io import read_json
 from diablo.tables import aggregate, load_table
 
-CURVE = {"over": "num_blocks", "label": "number of blocks N"}
+CHART = {"x": "num_blocks", "label": "number of blocks N"}
 COUNTS = {8: None, 128: 96, 2048: None}  # N in the paper: another N here
 REPORTED = {"boolq": 70.0, "piqa": 80.0, "avg": 75.0}
 
@@ -34,7 +34,7 @@ def sweep(build, seeds: int = 1, ran: tuple[int, ...] = (8, 128), **changes) -> 
             build.row("DiaBlo", "diablo", num_blocks=blocks, runs=runs, setting_used=used,
                       reported=reported, params_reported=f"{blocks}.50M")
         )  # fmt: skip
-    return build.plan(rows, **{"curve": CURVE, **changes})
+    return build.plan(rows, **{"chart": CHART, **changes})
 
 
 def drawn(plan: Path) -> tuple[pd.DataFrame, str]:
@@ -90,17 +90,17 @@ def test_svg_says_what_stands_where(build) -> None:
     ("stand_ins", "panels"), [(["Small-1M stands in for Big0"], 3), ([], 2)], ids=["apart", "one"]
 )
 def test_stand_ins_have_a_scale_of_their_own(build, stand_ins, panels: int) -> None:
-    from diablo.tables.curve import _curves
+    from diablo.tables.chart_lines import figure
 
     table = load_table(sweep(build, stand_ins=stand_ins), resamples=200)
-    axes = _curves(table, table.groups, "num_blocks").axes
+    axes = figure(table, table.groups, "num_blocks", "avg").axes
     assert len(axes) == panels
     assert {ax.get_xscale() for ax in axes} == {"log"}
     # Accuracy upwards and loss downwards: up is better in every panel.
     assert [ax.yaxis_inverted() for ax in axes] == [False] * (panels - 1) + [True]
     assert [float(x) for x in axes[0].get_xticks()] == [8, 128, 2048]
-    lines = {line.get_label(): line for ax in axes for line in ax.get_lines()}
-    paths = [[float(x) for x in line.get_xdata()] for line in lines.values()]
+    lines = [line for ax in axes for line in ax.get_lines()]
+    paths = [[float(x) for x in line.get_xdata()] for line in lines]
     # What was not run is on the reported line alone.
     assert [8, 128] in paths
     assert [8, 128, 2048] in paths
@@ -110,11 +110,11 @@ def test_nothing_reaches_over_the_edge(build) -> None:
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    from diablo.tables import curve
+    from diablo.tables import chart_lines, frame
 
     table = load_table(sweep(build, seeds=2), resamples=200)
-    with matplotlib.style.context(curve.STYLE):
-        drawn = curve._curves(table, table.groups, "num_blocks")
+    with matplotlib.style.context(frame.STYLE):
+        drawn = chart_lines.figure(table, table.groups, "num_blocks", "avg")
         FigureCanvasAgg(drawn).draw()
     box = drawn.get_tightbbox()
     width, height = drawn.get_size_inches()
@@ -144,7 +144,7 @@ def test_own_experiment_without_reported_numbers(build) -> None:
                   runs=[build.run(f"n{n}", "diablo")])
         for n in (8, 16)
     ]  # fmt: skip
-    _, svg = drawn(build.plan(rows, curve=CURVE))
+    _, svg = drawn(build.plan(rows, chart=CHART))
     assert "reported" not in svg
     assert "full fine-tuning" not in svg
 
@@ -154,12 +154,12 @@ def test_own_experiment_without_reported_numbers(build) -> None:
     [({"average": None}, "no `average`"), ({}, "no row with `num_blocks`")],
 )
 def test_a_curve_needs_an_average_and_a_setting(build, changes, message: str) -> None:
-    plan = sweep(build, **changes) if changes else build.plan([build.row()], curve=CURVE)
+    plan = sweep(build, **changes) if changes else build.plan([build.row()], chart=CHART)
     with pytest.raises(ValueError, match=message):
         aggregate(plan, resamples=200)
 
 
 def test_without_a_curve_no_file(build) -> None:
-    plan = sweep(build, curve=None)
+    plan = sweep(build, chart=None)
     aggregate(plan, resamples=200)
     assert not list((plan.parent.parent / "figures").glob("*curve*"))
