@@ -81,6 +81,8 @@ class Plan:
         found[f"{table}-tasks"] = "each task"
         if plan["curve"]:
             found[f"{table}-curve"] = "curve"
+        if plan["across"]:
+            found[f"{table}-across"] = "rows across groups"
         return found
 
     def models_of(self, table: str) -> list[str]:

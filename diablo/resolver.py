@@ -54,6 +54,7 @@ class Resolver:
             # An average of other columns than the paper's would be read as its average.
             "average": None if kept.lacking else e.average,
             "curve": e.curve and e.curve.model_dump(),
+            "across": e.across and e.across.model_dump(),
             "stand_ins": self._stand_ins(),
             "limits": {**self.rows.limits().model_dump(), "device": self.rows.device},
             "notes": [
@@ -142,6 +143,7 @@ class Resolver:
             "id": row.slug,
             "label": row.label,
             "method": row.method,
+            "pattern": row.pattern,
             "group": row.group,
             "quantize": row.quantize and row.quantize.label,
             "num_blocks": row.num_blocks,
@@ -149,6 +151,7 @@ class Resolver:
             "origin": row.origin,
             "source": row.source,
             "params_reported": row.params,
+            "minutes_reported": row.minutes,
             "params_counted": counted,
             "params_counted_percent": None
             if counted is None
@@ -180,6 +183,7 @@ def _count(row: Row, shapes: Shapes, settings: Settings) -> int | None:
         rank=row.rank,
         block_size=settings.block_size,
         chosen_blocks=row.chosen_blocks,
+        pattern=row.pattern,
         base_parameters=shapes.base_parameters,
     )
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from diablo.data.protocol import unknown
 from diablo.experiments import WORKFLOW, Device, Experiment, Limits, ScaleName
-from diablo.settings import Settings
+from diablo.settings import Retain, Settings
 from diablo.validation import Strict, load_yaml
 
 
@@ -64,6 +64,8 @@ class ExperimentSizing(SizingByDevice):
 
     every: int | None = Field(None, ge=1)
     ranks: RankReference | None = None
+    blocks: dict[int, int | None] | None = Field(None, description="instead of the scale's")
+    retain: Retain | None = Field(None, description="instead of the experiment's")
     parts: dict[str, SizingByDevice] = {}
 
 
@@ -93,6 +95,11 @@ class Scale(SizingByDevice):
         """What an experiment's ranks keep their ratio to; None: they stay as they are."""
         own = self.experiments.get(experiment)
         return (own and own.ranks) or self.ranks
+
+    def blocks_of(self, experiment: str) -> dict[int, int | None] | None:
+        """The paper's N -> N here, for an experiment; None: N stays as it is."""
+        own = self.experiments.get(experiment)
+        return (own and own.blocks) or self.blocks
 
     def check_experiments(self, experiments: Iterable[Experiment]) -> None:
         """ValueError if `experiments` names one that there is not, or a part that it does not have."""

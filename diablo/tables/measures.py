@@ -82,6 +82,7 @@ def read_plan(path: str | Path) -> dict[str, Any]:
     plan = read_json(path)
     plan.setdefault("readings", {})
     plan.setdefault("missing", {})
+    plan.setdefault("across", None)
     if "parts" not in plan:
         part = {key: plan[key] for key in _PART if key in plan}
         part["test_sizes_paper"] = plan.get("test_sizes_paper", {})
