@@ -7,6 +7,7 @@ from pathlib import Path
 from diablo.io import read_json, sha256_file, write_text
 from diablo.provenance import Provenance
 from diablo.tables import gradient_formats, render
+from diablo.tables.across_figure import draw_across
 from diablo.tables.collect import load_table
 from diablo.tables.curve import draw_curve
 from diablo.tables.figure import draw
@@ -23,7 +24,8 @@ def aggregate(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0) 
     `.html` and `.tex`, and in `<results>/figures/`, each as `.png`, `.svg` and `.csv` with its data:
 
     - kind `accuracy`: `<name>` (the averages, if the experiment has them), `<name>-tasks` (each task)
-      and, if the plan has a `curve`, `<name>-curve` (the average over one setting);
+      and, if the plan has them, `<name>-curve` (the average over one setting) and `<name>-across` (rows
+      of one label over N);
     - kind `gradient-variance`: `<name>` (norms over the steps) and `<name>-variance`;
 
     with a `<name>.provenance.json` in both folders. All of them show the same numbers: the bootstrap
@@ -51,6 +53,8 @@ def aggregate(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0) 
         captions, writers = draw(table, figures), render.WRITERS
         if table.plan["curve"]:
             captions |= draw_curve(table, figures)
+        if table.plan["across"]:
+            captions |= draw_across(table, figures)
     name = table.plan["name"]
     for suffix, write in writers.items():
         write_text(tables / f"{name}{suffix}", write(table))

@@ -45,7 +45,7 @@ Verdict = Literal["better", "worse", "no"]
 class Comparison:
     """A row's number minus the reference's, in the column's unit (points or nats per token).
 
-    `low` and `high` bound its 95 % bootstrap interval; where the sign test is used there is none. `p_holm` is corrected for
+    `low` and `high` bound its 95 % paired bootstrap interval, also where the p-value is the sign test's. `p_holm` is corrected for
     the `family` comparisons that were made in the same column. `direction` is 1 where the test
     speaks for the row, -1 where it speaks for the reference, 0 where it speaks for neither.
 
@@ -161,7 +161,9 @@ def _tests(
         agree = np.sign(mean) == np.sign(np.sign(differences).sum())
         direction = one.better * int(np.sign(mean)) if agree else 0
         finds = _signs_find(differences, one.factor, points)
-        found[key] = _Test(points * mean, sign_test(differences), direction, finds=finds)
+        low, high = percentile_interval(draws[key])
+        p = sign_test(differences)
+        found[key] = _Test(points * mean, p, direction, low, high, finds)
     columns = [one.key for one in columns_of(measures.values())]
     if "avg" in measures and all(key in draws for key in columns):
         mean = float(np.mean([found[key].difference for key in columns]))

@@ -158,8 +158,10 @@ def detectable_sign(
 def _sign_power(n: int, discordant: float, difference: float, level: float) -> float:
     """Probability that the sign test of n pairs finds a true difference on its side."""
     share = max(discordant, difference)
-    differing = np.arange(n + 1)
-    most = _most_against(n, level)
+    # What lies beyond has no weight.
+    first, last = (int(k) for k in binom.ppf([1e-9, 1 - 1e-9], n, share))
+    differing = np.arange(first, last + 1)
+    most = _most_against(n, level)[differing]
     found = binom.sf(differing - most - 1, differing, (share + difference) / (2 * share))
     return float(binom.pmf(differing, n, share) @ np.where(most < 0, 0.0, found))
 
