@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from diablo.tables import words
-from diablo.tables.frame import EDGE, SOFT, STYLE, Frame, write_figure
+from diablo.tables.frame import EDGE, LEGEND_LINE, SOFT, STYLE, Frame, write_figure
 from diablo.tables.render import tidy
 from diablo.tables.table import Row, Table
 
@@ -90,10 +90,10 @@ def _figure(table: Table, lines: dict[str, list[Row]]) -> Figure:
     ]
     panels = [(key, ("here",) if apart or key not in reported else ("here", "reported")) for key in columns]
     panels += [(key, ("reported",)) for key in reported if apart]
-    frame = Frame(table.heading, words.foot(table), ticks=0.6)
+    lines_of_legend = (len(lines) + 4) // 5
+    frame = Frame(table.heading, words.foot(table), ticks=0.35 + LEGEND_LINE * lines_of_legend)
     figure = frame.canvas(len(panels) * PANEL + (len(panels) - 1) * GAP)
     axes = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"hspace": GAP / PANEL})[:, 0]
-    group = table.groups[0]
     for ax, (key, whose) in zip(axes, panels, strict=True):
         if "here" in whose:
             _ends(ax, table, key)
@@ -104,7 +104,7 @@ def _figure(table: Table, lines: dict[str, list[Row]]) -> Figure:
             if "reported" in whose:
                 _reported(ax, rows, key, look, shift)
         _axis(ax, [row for rows in lines.values() for row in rows], whose)
-        title = table.paper_label(group) if whose == ("reported",) else table.here_label(group)
+        title = "reported" if whose == ("reported",) else table.here_label(table.groups[0])
         ax.set_title(f"{table.columns[key]}: {title}")
         one = table.measures[key]
         ax.set_ylabel(one.unit + (", lower upwards" if one.lower_is_better else ""))
@@ -115,11 +115,7 @@ def _figure(table: Table, lines: dict[str, list[Row]]) -> Figure:
         Line2D([], [], label=label, color=color, marker=marker)
         for label, (color, marker) in zip(lines, _looks(lines), strict=True)
     ]
-    for method, style in ENDS.items():
-        label = next((r.plan["label"] for _, r in table.rows if r.plan["method"] == method and r.runs), None)
-        if label:
-            entries.append(Line2D([], [], label=label, color=SOFT, ls=style))
-    frame.finish(figure, entries[:10], left=0.95, right=0.3)
+    frame.finish(figure, entries, left=0.95, right=0.3)
     return figure
 
 
@@ -154,6 +150,9 @@ def _ends(ax: Axes, table: Table, key: str) -> None:
     for _, row in table.rows:
         if row.plan["method"] in ENDS and (found := row.cells[key].estimate):
             ax.axhline(found.value, zorder=1, color=SOFT, lw=1.2, ls=ENDS[row.plan["method"]])
+            place: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 7, "color": SOFT}
+            at = ax.get_yaxis_transform()
+            ax.text(0.995, found.value, row.plan["label"], transform=at, zorder=1, **place)
 
 
 def _axis(ax: Axes, rows: Sequence[Row], whose: Sequence[str]) -> None:

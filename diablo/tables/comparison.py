@@ -208,7 +208,8 @@ def _bootstrap(difference: float, draws: np.ndarray, higher_is: int) -> _Test:
     low, high = percentile_interval(draws)
     difference, draws = round(difference, 9), np.round(draws, 9)
     stderr, direction = float(draws.std()), higher_is * int(np.sign(difference))
-    finds = partial(detectable_mean, stderr) if stderr else _Test.finds
+    # What is left of rounding is no spread.
+    finds = partial(detectable_mean, stderr) if stderr > 1e-8 else _Test.finds
     return _Test(difference, bootstrap_p(draws), direction, low, high, finds)
 
 

@@ -238,10 +238,13 @@ def detectable(table: Table, group: Group) -> str:
         unit = "points" if one.unit == "%" else one.unit
         plain = _range([each.detectable for each in found], one.digits)
         strict = _range([each.detectable_holm for each in found], one.digits)
-        if plain and strict:
-            texts.append(f"{label} {plain} {unit} ({strict} after the correction at its strictest)")
+        if not plain:
+            texts.append(f"{label}: not known, these examples show none or do not vary")
+        elif max(each.family for each in found) > 1:
+            beyond = strict or "none"
+            texts.append(f"{label} {plain} {unit} ({beyond} after Holm's correction at its strictest)")
         else:
-            texts.append(f"{label}: these examples can show none" if not plain else f"{label} {plain} {unit}")
+            texts.append(f"{label} {plain} {unit}")
     if not texts:
         return ""
     return f"Smallest detectable difference at 5 % with 80 % power: {'; '.join(texts)}."
