@@ -180,7 +180,9 @@ class Runs:
             "num_blocks": sizes.num_blocks,
             "pattern": row.pattern,
             "modules": linear_modules(used, rows.shapes(rows.used_model(group))),
-            "layers": rows.shapes(rows.used_model(group)).part(used.layers) if used.layers else None,
+            "layers": rows.shapes(rows.used_model(group)).part(used.layers)
+            if used.layers
+            else None,
             "train_limit": rows.limits().train,
             "held_out": retain.held_out,
             "gammas": retain.gammas,

@@ -14,9 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from diablo.data.arithmetic import with_phrase
 from diablo.data.catalog import Dataset
 from diablo.data.commonsense import Record, Splits, normalised
-from diablo.data.arithmetic import with_phrase
 from diablo.data.exercises import KINDS, Exercise
 from diablo.data.protocol import unknown
 from diablo.data.source_kinds import GeneratedSource

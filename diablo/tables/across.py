@@ -38,9 +38,7 @@ def side_by_side(table: Table) -> Detail:
                 )
             here = [_here(of_label.get(group.label), key) for group in groups]
             minutes = [_number(training_minutes(of_label.get(g.label)), 2) for g in timed]
-            rows.append(
-                (label, f"{what}, here", *here, *(minutes if first else [""] * len(timed)))
-            )
+            rows.append((label, f"{what}, here", *here, *(minutes if first else [""] * len(timed))))
     heads = ("Method", "Number", *(group.label for group in groups))
     return Detail(
         "Groups side by side",

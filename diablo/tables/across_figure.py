@@ -88,7 +88,10 @@ def _figure(table: Table, lines: dict[str, list[Row]]) -> Figure:
         for key in columns
         if any(row.cells[key].reported is not None for rows in lines.values() for row in rows)
     ]
-    panels = [(key, ("here",) if apart or key not in reported else ("here", "reported")) for key in columns]
+    panels = [
+        (key, ("here",) if apart or key not in reported else ("here", "reported"))
+        for key in columns
+    ]
     panels += [(key, ("reported",)) for key in reported if apart]
     lines_of_legend = (len(lines) + 4) // 5
     frame = Frame(table.heading, words.foot(table), ticks=0.35 + LEGEND_LINE * lines_of_legend)
@@ -142,7 +145,12 @@ def _reported(ax: Axes, rows: Sequence[Row], key: str, look: tuple[str, str], sh
         for row in rows
         if (value := row.cells[key].reported) is not None
     ]
-    style: dict[str, Any] = {"color": color, "marker": marker, "ls": ":", "markerfacecolor": "white"}
+    style: dict[str, Any] = {
+        "color": color,
+        "marker": marker,
+        "ls": ":",
+        "markerfacecolor": "white",
+    }
     ax.plot([x for x, _ in there], [value for _, value in there], zorder=4, **style)
 
 
@@ -157,10 +165,13 @@ def _ends(ax: Axes, table: Table, key: str) -> None:
 
 def _axis(ax: Axes, rows: Sequence[Row], whose: Sequence[str]) -> None:
     """A logarithmic axis with the paper's N and, where it is another, the one that was used."""
-    used = {row.plan["num_blocks"]: row.plan["setting_used"]["num_blocks"] for row in rows if row.runs}
+    used = {
+        row.plan["num_blocks"]: row.plan["setting_used"]["num_blocks"] for row in rows if row.runs
+    }
     values = sorted({row.plan["num_blocks"] for row in rows})
     names = [
-        f"{n} (here {used[n]})" if "here" in whose and used.get(n, n) != n else str(n) for n in values
+        f"{n} (here {used[n]})" if "here" in whose and used.get(n, n) != n else str(n)
+        for n in values
     ]
     ax.set_xscale("log", base=2)
     ax.set_xticks(values, names, fontsize=8)

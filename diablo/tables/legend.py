@@ -242,7 +242,9 @@ def detectable(table: Table, group: Group) -> str:
             texts.append(f"{label}: not known, these examples show none or do not vary")
         elif max(each.family for each in found) > 1:
             beyond = strict or "none"
-            texts.append(f"{label} {plain} {unit} ({beyond} after Holm's correction at its strictest)")
+            texts.append(
+                f"{label} {plain} {unit} ({beyond} after Holm's correction at its strictest)"
+            )
         else:
             texts.append(f"{label} {plain} {unit}")
     if not texts:

@@ -128,9 +128,7 @@ def detectable_mean(stderr: float, level: float, power: float = POWER) -> float:
     return float(norm.ppf(1 - level / 2) + norm.ppf(power)) * stderr
 
 
-def detectable_sign(
-    n: int, discordant: float, level: float, power: float = POWER
-) -> float | None:
+def detectable_sign(n: int, discordant: float, level: float, power: float = POWER) -> float | None:
     """The smallest true difference of two shares that the exact sign test finds with `power`.
 
     Exact: of n pairs a binomial number differs; of those, one that is binomial again favours the better

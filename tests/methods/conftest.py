@@ -125,7 +125,12 @@ def spec(lori_d, loftq):
             settings["mask_adapter"] = str(lori_d(4))
         if method == "retained":
             # Only its search reads the model.
-            settings |= {"pattern": "inputs", "full_adapter": "full", "gammas": [1.0], "held_out": 4}
+            settings |= {
+                "pattern": "inputs",
+                "full_adapter": "full",
+                "gammas": [1.0],
+                "held_out": 4,
+            }
         return SimpleNamespace(**{**settings, **changes})
 
     return build

@@ -42,8 +42,17 @@ def plan_of(build, ran=(32, 64), **changes) -> Path:
             runs = []
             if n in ran:
                 retained = record(pattern, n, at_edge=n == 64)
-                runs = [build.run(f"{pattern}-n{n}", "retained", columns=COLUMNS, outcomes=outcomes,
-                                  retained=retained, trainable=64_000 // n, learning_rate=None)]
+                runs = [
+                    build.run(
+                        f"{pattern}-n{n}",
+                        "retained",
+                        columns=COLUMNS,
+                        outcomes=outcomes,
+                        retained=retained,
+                        trainable=64_000 // n,
+                        learning_rate=None,
+                    )
+                ]
             rows.append(
                 build.row(label, "retained", pattern=pattern, num_blocks=n, lr_from=None, runs=runs,
                           setting_used={"num_blocks": n // 2, "rank": None, "lr": None},

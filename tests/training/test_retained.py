@@ -71,7 +71,9 @@ def test_served_is_the_definition_bit_for_bit(pattern, make_retained, finetune) 
     assert 0.95 * entries < differing <= entries
 
 
-def test_the_search_is_recorded_and_looks_at_what_was_left_out(make_retained, finetune, full) -> None:
+def test_the_search_is_recorded_and_looks_at_what_was_left_out(
+    make_retained, finetune, full
+) -> None:
     run = make_retained()
     finetune(run)
     facts = facts_of(run)
@@ -149,7 +151,11 @@ def test_a_kill_leaves_nothing_and_the_next_run_is_the_same(
     for name in ("adapter_config.json", "adapter_model.safetensors", "retained.json"):
         one, other = (run.folder / "adapter" / name for run in (whole, killed))
         assert one.read_bytes() == other.read_bytes(), name
-    assert sorted(path.name for path in killed.folder.iterdir()) == ["adapter", "log.jsonl", "spec.json"]
+    assert sorted(path.name for path in killed.folder.iterdir()) == [
+        "adapter",
+        "log.jsonl",
+        "spec.json",
+    ]
 
 
 def test_a_full_run_that_is_missing_or_saw_the_examples_is_refused(
