@@ -105,7 +105,7 @@ def test_full_fine_tuning_is_one_run_with_as_many_steps_as_the_patterns() -> Non
     plan = plan_of()
     full = [s for s in plan.runs.values() if s.method == "full" and s.suite == "gsm8k"]
     assert len(full) == 1
-    assert ".full.held16." in full[0].run
+    assert ".full.held12." in full[0].run
     assert (full[0].train_limit - full[0].held_out) // full[0].batch_size == full[0].max_steps
 
 
@@ -178,6 +178,6 @@ def test_mistakes_are_told_while_planning(change, words: str, edited) -> None:
 
 
 def test_a_cap_that_leaves_nothing_to_train_on_is_refused() -> None:
-    message = r"table5: retain\.held_out = 16 leaves nothing of the 16 training examples"
+    message = r"table5: retain\.held_out = 12 leaves nothing of the 12 training examples"
     with pytest.raises(ValueError, match=message):
-        plan_of(limits={"train": 16})
+        plan_of(limits={"train": 12})
