@@ -18,7 +18,8 @@ from pydantic import Field, model_validator
 from diablo.data.protocol import WITHOUT, unknown
 from diablo.figures import Chart
 from diablo.judging import JudgeConfig
-from diablo.settings import Probe, Quantize, Settings
+from diablo.methods import RETAINED
+from diablo.settings import KeptPattern, Probe, Quantize, Retain, Settings
 from diablo.validation import Strict, load_yaml
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflow"
@@ -51,10 +52,12 @@ class Row(Settings):
     alpha_of_rank: float | None = Field(
         None, gt=0, description="instead of `alpha`, with `rank_of`: alpha over rank"
     )
+    pattern: KeptPattern | None = Field(None, description="what a retained update keeps")
     group: GradientGroup | None = Field(None, description="parameters whose gradients are measured")
     quantize: Quantize | None = Field(None, description="the base model is quantised first")
     not_run: str | None = Field(None, description="why the row is only reported")
     params: str | None = Field(None, description="#Params as printed in the paper")
+    minutes: float | None = Field(None, gt=0, description="of training, as printed in the paper")
     reported: dict[str, float | None] = {}
     unstated: list[str] = []
     notes: list[str] = []
@@ -82,7 +85,8 @@ class Row(Settings):
     @property
     def _method_slug(self) -> str:
         if self.num_blocks is not None:
-            return f"{self.method}-n{self.num_blocks}"
+            pattern = f"-{self.pattern}" if self.pattern else ""
+            return f"{self.method}{pattern}-n{self.num_blocks}"
         if self.chosen_blocks is not None:
             return f"{self.method}-b{self.chosen_blocks}"
         if self.rank_of is not None:
@@ -108,6 +112,12 @@ class Part(Strict):
     columns: dict[str, str] = Field(min_length=1)
     readings: dict[str, str] = {}
     defaults: Settings = Settings()
+
+
+class Across(Strict):
+    """Rows of one label in several groups: a small table of them side by side, and lines over N."""
+
+    label: str = Field(description="the axis of the lines, in words")
 
 
 class Tune(Strict):
@@ -148,6 +158,7 @@ class Experiment(Strict):
     calibration: str | None = Field(None, description="data set that quantisers calibrate on")
     quantizers: list[Quantize] = Field([], description="also in the table of quantisers")
     chart: Chart | None = None
+    across: Across | None = None
     every: int | None = Field(None, ge=1, description="steps between two measured gradient norms")
     probe: Probe | None = Field(None, description="kind effective-rank: what is decomposed")
     gradient_examples: int | None = Field(
@@ -155,6 +166,7 @@ class Experiment(Strict):
     )
     notes: list[str] = Field([], description="what a reader of all its numbers should know")
     tune: Tune | None = None
+    retain: Retain | None = Field(None, description="for rows of method retained: the search of γ")
     base_lr: float | None = Field(
         None, gt=0, description="a scale's own learning rate is multiplied with the row's over this"
     )
@@ -210,6 +222,22 @@ class Experiment(Strict):
             if given != (self.kind == kind):
                 need = "needs it" if self.kind == kind else f"has none; it is for kind {kind}"
                 raise ValueError(f"{self.name}: {key}: an experiment of kind {self.kind} {need}")
+        return self
+
+    @model_validator(mode="after")
+    def _retained_rows(self) -> Experiment:
+        for group in self.groups:
+            for row in group.rows:
+                where = f"{self.name}: {group.label} / {row.label}"
+                if (row.pattern is None) == (row.method == RETAINED):
+                    raise ValueError(
+                        f"{where}: `pattern` = {row.pattern} with method {row.method}; rows of method "
+                        f"{RETAINED} need one, others must have none"
+                    )
+                if row.method == RETAINED and self.retain is None:
+                    raise ValueError(
+                        f"{where}: needs `retain` in the experiment, with `held_out` and `gammas`"
+                    )
         return self
 
     @model_validator(mode="after")

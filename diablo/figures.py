@@ -80,9 +80,17 @@ def figure_names(plan: Mapping[str, Any]) -> dict[str, str]:
     if plan["kind"] in LOOKS_INTO_MODELS:
         return {name: plan["kind"].replace("-", " ")}
     if plan["chart"] and not plan["average"]:
-        return {name: f"over {plan['chart']['label']}"}
-    found = {name: "averages"} if plan["average"] else {}
-    found[f"{name}-tasks"] = "each task"
-    if plan["chart"]:
-        found[f"{name}-curve"] = "curve"
+        found = {name: f"over {plan['chart']['label']}"}
+    else:
+        found = {name: "averages"} if plan["average"] else {}
+        found[f"{name}-tasks"] = "each task"
+        if plan["chart"]:
+            found[chart_name(plan)] = "curve"
+    if plan.get("across"):
+        found[f"{name}-across"] = "rows across groups"
     return found
+
+
+def chart_name(plan: Mapping[str, Any]) -> str:
+    """Name of the figure of a plan's `chart`."""
+    return f"{plan['name']}-curve" if plan["average"] else str(plan["name"])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from diablo.experiments import Row
-from diablo.scales import RankReference, Scale
+from diablo.scales import RankReference
 from diablo.settings import ALL_LINEAR, MODULES, Settings
 from diablo.shapes import Shapes, diablo_parameters, lora_parameters, matched_blocks, matched_rank
 
@@ -34,14 +35,15 @@ def realise(
     row: Row,
     paper: Settings,
     used: Settings,
-    scale: Scale,
+    blocks: Mapping[int, int | None] | None,
     ranks: RankReference | None,
     theirs: Shapes | None,
     ours: Shapes,
 ) -> Sizes:
-    """The sizes of `row` at `scale`.
+    """The sizes of `row` at a scale.
 
-    N is mapped by the scale's `blocks`; a rank that follows from N (`rank_of`) is solved for; other ranks and numbers of chosen blocks keep the paper's ratio to
+    N is mapped by the scale's `blocks` (None: it stays); a rank that follows from N (`rank_of`) is solved
+    for; other ranks and numbers of chosen blocks keep the paper's ratio to
     DiaBlo's parameters where the scale has a reference for it (`ranks`).
 
     Args:
@@ -50,67 +52,69 @@ def realise(
         ours: the model that is really used.
     """
     if row.num_blocks is not None:
-        return _blocks(row.num_blocks, scale)
+        return _blocks(row.num_blocks, blocks)
     if row.rank_of is not None:
-        return _rank_of(row.rank_of, paper, scale, ours)
+        return _rank_of(row.rank_of, paper, blocks, ours)
     if row.rank is None and row.chosen_blocks is None:
         return Sizes()
     if ranks is None:
         return Sizes(rank=row.rank, chosen_blocks=row.chosen_blocks, block_size=used.block_size)
     assert theirs is not None
     reference = ranks.num_blocks
-    blocks = (scale.blocks or {}).get(reference) or reference
+    here = (blocks or {}).get(reference) or reference
     their_widths = theirs.widths(linear_modules(paper, theirs), paper.layers)
     budget = diablo_parameters(their_widths, reference)
     widths = ours.widths(linear_modules(paper, ours), paper.layers)
     if row.rank is not None:
         ratio = lora_parameters(their_widths, row.rank) / budget
-        rank = matched_rank(ratio, widths, blocks)
-        realised = lora_parameters(widths, rank) / diablo_parameters(widths, blocks)
+        rank = matched_rank(ratio, widths, here)
+        realised = lora_parameters(widths, rank) / diablo_parameters(widths, here)
         return Sizes(
             rank=rank,
             notes=(
                 f"rank {rank} here for the paper's {row.rank}: {realised:.2f} of the parameters of "
-                f"DiaBlo N = {blocks} (paper: {ratio:.2f} of N = {reference})",
+                f"DiaBlo N = {here} (paper: {ratio:.2f} of N = {reference})",
             ),
         )
     assert row.chosen_blocks is not None
     if paper.block_size is None or used.block_size is None:
         raise ValueError(f"{row.label}: chosen_blocks = {row.chosen_blocks} needs `block_size`")
     ratio = row.chosen_blocks * paper.block_size**2 / budget
-    chosen = matched_blocks(ratio, widths, blocks, used.block_size)
-    realised = chosen * used.block_size**2 / diablo_parameters(widths, blocks)
+    chosen = matched_blocks(ratio, widths, here, used.block_size)
+    realised = chosen * used.block_size**2 / diablo_parameters(widths, here)
     return Sizes(
         chosen_blocks=chosen,
         block_size=used.block_size,
         notes=(
             f"{chosen} blocks of {used.block_size} x {used.block_size} here for the paper's "
             f"{row.chosen_blocks} of {paper.block_size} x {paper.block_size}: {realised:.2f} of the "
-            f"parameters of DiaBlo N = {blocks} (paper: {ratio:.2f} of N = {reference})",
+            f"parameters of DiaBlo N = {here} (paper: {ratio:.2f} of N = {reference})",
         ),
     )
 
 
-def _blocks(num_blocks: int, scale: Scale) -> Sizes:
-    if scale.blocks is None:
+def _blocks(num_blocks: int, blocks: Mapping[int, int | None] | None) -> Sizes:
+    if blocks is None:
         return Sizes(num_blocks=num_blocks)
-    used = scale.blocks.get(num_blocks)
+    used = blocks.get(num_blocks)
     if used is None:
         return Sizes(reason=TOO_WIDE)
     note = f"N = {used} here for the paper's N = {num_blocks}"
     return Sizes(num_blocks=used, notes=() if used == num_blocks else (note,))
 
 
-def _rank_of(num_blocks: int, paper: Settings, scale: Scale, ours: Shapes) -> Sizes:
+def _rank_of(
+    num_blocks: int, paper: Settings, blocks: Mapping[int, int | None] | None, ours: Shapes
+) -> Sizes:
     """The rank nearest to DiaBlo's parameters in the same layers of the model that is really used."""
-    blocks = _blocks(num_blocks, scale).num_blocks
-    if blocks is None:
+    here = _blocks(num_blocks, blocks).num_blocks
+    if here is None:
         return Sizes(reason=TOO_WIDE)
     widths = ours.widths(linear_modules(paper, ours), paper.layers)
-    rank = matched_rank(1.0, widths, blocks)
-    ratio = lora_parameters(widths, rank) / diablo_parameters(widths, blocks)
+    rank = matched_rank(1.0, widths, here)
+    ratio = lora_parameters(widths, rank) / diablo_parameters(widths, here)
     note = (
-        f"rank {rank} here: {ratio:.2f} of the parameters of DiaBlo N = {blocks} in the same layers"
+        f"rank {rank} here: {ratio:.2f} of the parameters of DiaBlo N = {here} in the same layers"
     )
     return Sizes(rank=rank, notes=(note,))
 

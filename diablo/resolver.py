@@ -56,6 +56,7 @@ class Resolver:
             # An average of other columns than the paper's would be read as its average.
             "average": None if kept.lacking else e.average,
             "chart": e.chart and e.chart.model_dump(),
+            "across": e.across and e.across.model_dump(),
             "stand_ins": self._stand_ins(),
             "limits": {**self.rows.limits().model_dump(), "device": self.rows.device},
             "notes": [
@@ -163,6 +164,7 @@ class Resolver:
             "id": apart.name(group, row),
             "label": row.label,
             "method": row.method,
+            "pattern": row.pattern,
             "group": row.group,
             "quantize": row.quantize and row.quantize.label,
             "num_blocks": row.num_blocks,
@@ -176,6 +178,7 @@ class Resolver:
             "origin": row.origin,
             "source": row.source,
             "params_reported": row.params,
+            "minutes_reported": row.minutes,
             "params_counted": counted,
             "params_counted_percent": None
             if counted is None
@@ -208,6 +211,7 @@ def _count(row: Row, shapes: Shapes, settings: Settings, sizes: Sizes) -> int | 
         rank=sizes.rank,
         block_size=sizes.block_size,
         chosen_blocks=sizes.chosen_blocks,
+        pattern=row.pattern,
         base_parameters=shapes.base_parameters,
     )
 

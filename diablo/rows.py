@@ -9,11 +9,11 @@ from diablo.apart import names
 from diablo.data.catalog import Catalog
 from diablo.data.protocol import OWN, Entry, Protocol, load_protocol, own_protocol, unknown
 from diablo.experiments import Config, Device, Experiment, Group, Limits, Row, Tune
-from diablo.methods import METHODS
+from diablo.methods import METHODS, RETAINED
 from diablo.own import OwnExperiment
 from diablo.realise import Sizes, realise
 from diablo.scales import Scale, Sizing, SuiteUse
-from diablo.settings import Settings
+from diablo.settings import Retain, Settings
 from diablo.shapes import Shapes
 
 if TYPE_CHECKING:
@@ -130,12 +130,18 @@ class Rows:
         return Shapes(**declared.model_dump(exclude={"heads", "vocab"}))
 
     def seeds(self, row: Row) -> list[int]:
-        # Without training nothing depends on the seed.
-        return self.config.seeds if is_trained(row.method) else self.config.seeds[:1]
+        # The model as it is depends on no seed.
+        return self.config.seeds if row.method != "zero-shot" else self.config.seeds[:1]
 
     @property
     def tune(self) -> Tune | None:
         return self.config.tune or self.experiment.tune
+
+    @property
+    def retain(self) -> Retain | None:
+        """How γ is searched: as the scale says for this experiment, else as the experiment does."""
+        own = self.scale.experiments.get(self.experiment.name)
+        return (own and own.retain) or self.experiment.retain
 
     def lr_from(self, row: Row) -> str | None:
         """Where a row's learning rate comes from; None without training."""
@@ -186,7 +192,8 @@ class Rows:
         ranks = self.scale.rank_reference(self.experiment.name)
         theirs = self.shapes(ranks.model) if ranks else None
         ours = self.shapes(self.used_model(group))
-        return realise(row, paper, used, self.scale, ranks, theirs, ours)
+        blocks = self.scale.blocks_of(self.experiment.name)
+        return realise(row, paper, used, blocks, ranks, theirs, ours)
 
 
 def paper_settings(group: Group, row: Row) -> Settings:
@@ -196,4 +203,5 @@ def paper_settings(group: Group, row: Row) -> Settings:
 
 
 def is_trained(method: str) -> bool:
-    return method != "zero-shot"
+    """Whether anything is learnt; a retained update is only cut out of one that was."""
+    return method not in ("zero-shot", RETAINED)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from diablo.experiments import Group, Row
-from diablo.methods import METHODS
+from diablo.methods import METHODS, RETAINED
 from diablo.own import OwnExperiment
 from diablo.probes import gradient_examples, probed
 from diablo.quantized import Quantised
@@ -35,6 +35,9 @@ class Runs:
         changes: dict[str, Any] = {}
         if self.rows.tune and is_trained(row.method):
             changes["trials"] = self._trials(group, row, used, sizes)
+        if self.rows.retain and row.method == "full":
+            # Left out of training, so that γ is chosen on examples that nothing has seen.
+            changes["held_out"] = self._held_out("retain", self.rows.retain.held_out)
         run = self._add(self._spec(group, row, used, sizes, seed, **changes))
         base = self._folder(run)
         suite = self.rows.experiment.suite
@@ -57,18 +60,23 @@ class Runs:
         assert tune is not None
         if used.lr is None:
             raise self._no_rate(group, row)
-        limit = self.rows.limits().train
-        if limit is not None and tune.held_out >= limit:
-            raise ValueError(
-                f"{self.rows.where}: tune.held_out = {tune.held_out} leaves nothing of the "
-                f"{limit} training examples; lower it or raise limits.train"
-            )
+        self._held_out("tune", tune.held_out)
         rates = [used.lr * factor for factor in tune.factors]
         specs = [
             self._spec(group, row, used, sizes, seed, lr=float(f"{lr:.6g}"), held_out=tune.held_out)
             for lr in rates
         ]
         return [self._add(spec) for spec in specs]
+
+    def _held_out(self, key: str, held_out: int) -> int:
+        """`held_out` of `key`; ValueError if it leaves nothing to train on."""
+        limit = self.rows.limits().train
+        if limit is not None and held_out >= limit:
+            raise ValueError(
+                f"{self.rows.where}: {key}.held_out = {held_out} leaves nothing of the "
+                f"{limit} training examples; lower it or raise limits.train"
+            )
+        return held_out
 
     def _no_rate(self, group: Group, row: Row) -> ValueError:
         experiment, place = self.rows.experiment, ""
@@ -107,7 +115,7 @@ class Runs:
             "variant": rows.variant,
             "method": row.method,
             "precision": used.precision,
-            "seed": seed if trains else 0,
+            "seed": seed if row.method != "zero-shot" else 0,
         }
         if isinstance(rows.experiment, OwnExperiment):
             fields["protocol"] = rows.experiment.protocol.training()
@@ -117,10 +125,14 @@ class Runs:
             fields |= self._training(group, row, used, sizes)
             if "mask_adapter" in METHODS[row.method].needs:
                 fields["mask_adapter"] = self._mask_adapter(group, row, seed, where)
+        elif row.method == RETAINED:
+            fields |= self._retained(group, row, used, sizes, seed)
         spec = RunSpec(run=where, **fields | changes)
         METHODS[row.method].check(spec)
-        setting = f"{row.method}-{sizes.label}" if sizes.label else row.method
-        trial = f"lr{spec.lr:g}" if spec.held_out else None
+        setting = "-".join(filter(None, (row.method, row.pattern, sizes.label)))
+        trial = None
+        if spec.held_out and trains:
+            trial = f"lr{spec.lr:g}" if "lr" in changes else f"held{spec.held_out}"
         quantized = row.quantize.label if row.quantize else None
         parts: list[str | None] = [model, quantized, spec.dataset, setting, trial, spec.variant]
         name = ".".join([*filter(None, parts), f"s{spec.seed}", spec.digest[:8]])
@@ -159,6 +171,45 @@ class Runs:
             "calibration": used.calibration if "calibration" in needs else None,
             "gradient_examples": gradient_examples(rows, row, where),
         }
+
+    def _retained(
+        self, group: Group, row: Row, used: Settings, sizes: Sizes, seed: int
+    ) -> dict[str, Any]:
+        """The fields of a spec that say what is kept of which update, and how γ is searched."""
+        rows, retain = self.rows, self.rows.retain
+        assert retain is not None  # the experiment was checked for it
+        data = rows.training_set()
+        return {
+            "dataset": data,
+            "data_path": f"{rows.config.results}/{rows.scale.name}/data/{data}",
+            "num_blocks": sizes.num_blocks,
+            "pattern": row.pattern,
+            "modules": linear_modules(used, rows.shapes(rows.used_model(group))),
+            "layers": rows.shapes(rows.used_model(group)).part(used.layers)
+            if used.layers
+            else None,
+            "train_limit": rows.limits().train,
+            "held_out": retain.held_out,
+            "gammas": retain.gammas,
+            "refine": retain.refine,
+            "full_adapter": self._full_adapter(group, row, seed),
+        }
+
+    def _full_adapter(self, group: Group, row: Row, seed: int) -> str:
+        """Folder of the model whose update is kept: of the experiment's full fine-tuning of this model.
+
+        It may stand in another group, and is made even where a filter leaves its row out.
+        """
+        for other_group in self.rows.experiment.groups:
+            for other in other_group.rows if other_group.model == group.model else ():
+                full = other.method == "full" and other.quantize == row.quantize
+                if full and not other.not_run:
+                    used = self.rows.used_settings(other_group, other)
+                    return self.run(other_group, other, used, Sizes(), seed)["adapter"]
+        raise ValueError(
+            f"{self.rows.place(group, row)}: nothing to retain a part of; give the experiment a row of "
+            f"method full in a group of model {group.model}"
+        )
 
     def _mask_adapter(self, group: Group, row: Row, seed: int, where: str) -> str:
         """LoRI-S takes its mask from the group's LoRI-D row of the same rank and seed."""

@@ -14,7 +14,7 @@ from pydantic import Field
 from diablo.apart import names
 from diablo.data.protocol import unknown
 from diablo.experiments import WORKFLOW, Device, Experiment, Limits, ScaleName
-from diablo.settings import Settings
+from diablo.settings import Retain, Settings
 from diablo.validation import Strict, load_yaml
 
 
@@ -65,6 +65,8 @@ class ExperimentSizing(SizingByDevice):
 
     every: int | None = Field(None, ge=1)
     ranks: RankReference | None = None
+    blocks: dict[int, int | None] | None = Field(None, description="instead of the scale's")
+    retain: Retain | None = Field(None, description="instead of the experiment's")
     parts: dict[str, SizingByDevice] = {}
     skip: dict[Device, list[str]] = Field(
         {}, description="rows that are not run on such a device, named as in filters"
@@ -102,6 +104,11 @@ class Scale(SizingByDevice):
         """Words that name rows of an experiment that are not run."""
         own = self.experiments.get(experiment)
         return set(own.skip.get(device, ())) if own else set()
+
+    def blocks_of(self, experiment: str) -> dict[int, int | None] | None:
+        """The paper's N -> N here, for an experiment; None: N stays as it is."""
+        own = self.experiments.get(experiment)
+        return (own and own.blocks) or self.blocks
 
     def check_experiments(self, experiments: Iterable[Experiment]) -> None:
         """ValueError if `experiments` names one that there is not, or a part or row that it does not have."""

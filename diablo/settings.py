@@ -15,6 +15,8 @@ from diablo.validation import Strict
 Precision = Literal["fp32", "fp16", "bf16", "bf16-pure"]
 Quantizer = Literal["rtn", "gptq", "magr", "nf4", "loftq"]
 Storage = Literal["fake", "packed"]
+#: Parts of a weight, as `diablo.tuner.patterns` has them.
+KeptPattern = Literal["diagonal", "blocks", "inputs", "outputs", "entries"]
 
 #: The paper's letters for a Llama's linear layers.
 MODULES = {
@@ -99,6 +101,26 @@ class Settings(Strict):
                 if value is not None and key not in decided:
                     merged.setdefault(key, value)
         return Settings(**merged)
+
+
+class Retain(Strict):
+    """How the factor γ of a retained part of a full update is searched, with one budget for every row.
+
+    The full fine-tuning leaves out `held_out` training examples; of the factors tried the one with the
+    least answer loss on them is taken.
+    """
+
+    held_out: int = Field(ge=1, description="training examples, the same for every row of a seed")
+    gammas: list[float] = Field(min_length=2, description="factors that are tried first, rising")
+    refine: int = Field(
+        0, ge=0, description="then so often the two midpoints beside the best one, on a log scale"
+    )
+
+    @model_validator(mode="after")
+    def _rising_gammas(self) -> Retain:
+        if min(self.gammas) <= 0 or sorted(set(self.gammas)) != self.gammas:
+            raise ValueError(f"gammas: {self.gammas} must be positive and rising, each given once")
+        return self
 
 
 class Quantize(Strict):

@@ -65,6 +65,12 @@ class RunSpec(Strict):
     mask_adapter: str | None = None
     #: Before training and at each epoch's end, the full weights' gradient on so many training examples.
     gradient_examples: int | None = Field(None, exclude_if=lambda value: value is None)
+    #: Retained updates: what is kept of the update in the folder of the model that full fine-tuning left,
+    #: which factors are tried on the examples held out there, and how often between them.
+    pattern: str | None = Field(None, exclude_if=lambda value: value is None)
+    full_adapter: str | None = Field(None, exclude_if=lambda value: value is None)
+    gammas: list[float] | None = Field(None, exclude_if=lambda value: value is None)
+    refine: int | None = Field(None, exclude_if=lambda value: value is None)
     #: Name of the QuantSpec that made the base model at `model_path`; None: the model as published.
     quantized: str | None = None
     #: What training takes from a user's own protocol; None: the declared one of `suite`.

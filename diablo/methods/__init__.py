@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from diablo.data.protocol import unknown
 from diablo.shapes import (
     Pattern,
     Width,
     diablo_parameters,
+    live_parameters,
     lora_b_parameters,
     lora_parameters,
     lori_kept,
@@ -51,6 +52,7 @@ class Sizes:
         base_parameters: those of the whole base model.
         block_size: edge of SMT's square blocks.
         chosen_blocks: how many of them train, over the whole model.
+        pattern: which part of an update is retained.
     """
 
     widths: list[Width]
@@ -59,6 +61,7 @@ class Sizes:
     rank: int = 0
     block_size: int = 0
     chosen_blocks: int = 0
+    pattern: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,11 @@ class Method:
         base_parameters: int = 0,
         block_size: int | None = None,
         chosen_blocks: int | None = None,
+        pattern: str | None = None,
     ) -> int:
         """Trainable parameters, from the (input, output) widths of the targeted linear layers.
+
+        Of a retained update: the entries that are kept.
 
         Raises:
             ValueError: if a setting that the count depends on is missing.
@@ -100,11 +106,12 @@ class Method:
             "rank": rank,
             "block_size": block_size,
             "chosen_blocks": chosen_blocks,
+            "pattern": pattern,
         }
         for name, value in settings.items():
             if name in self.needs and value is None:
                 raise ValueError(f"method {self.name!r} needs {name}, but it is not given")
-        given = {name: value for name, value in settings.items() if value is not None}
+        given: dict[str, Any] = {name: v for name, v in settings.items() if v is not None}
         return self.count(Sizes(list(widths), base_parameters, **given))
 
     def check(self, spec: Any) -> None:
@@ -194,8 +201,17 @@ def _pattern(pattern: Pattern, sizes: Sizes) -> int:
     return pattern_parameters(pattern, sizes.widths, sizes.num_blocks)
 
 
+def _kept(sizes: Sizes) -> int:
+    if sizes.pattern == "diagonal":
+        return live_parameters(sizes.widths, sizes.num_blocks)
+    return pattern_parameters(cast(Pattern, sizes.pattern), sizes.widths, sizes.num_blocks)
+
+
+#: Trains nothing: keeps a part of what a full fine-tuning changed.
+RETAINED = "retained"
+
 #: Methods that cannot train a part of the model's layers alone.
-WHOLE = ("zero-shot", "full", "smt", "loftq", "lori-s")
+WHOLE = ("zero-shot", "full", "smt", "loftq", "lori-s", RETAINED)
 
 #: Methods that train a random pattern of the weights, of the size of DiaBlo's N blocks.
 RANDOM: dict[str, Pattern] = {
@@ -207,6 +223,7 @@ RANDOM: dict[str, Pattern] = {
 
 _BLOCKS = ("modules", "num_blocks")
 _LORA = ("modules", "rank", "alpha")
+_RETAINED = ("modules", "num_blocks", "pattern", "full_adapter", "gammas", "held_out")
 _SMT = ("modules", "block_size", "chosen_blocks", "calibration")
 
 _ALL = (
@@ -236,6 +253,7 @@ _ALL = (
         )
         for name, pattern in RANDOM.items()
     ),
+    Method(RETAINED, "Retained update", "retained", _RETAINED, "adapter", _kept),
 )
 
 #: The methods that are implemented, by name.

@@ -61,18 +61,23 @@ def measure_held_out(
     Raises:
         ValueError: if the run held nothing out; otherwise as :func:`measure_suite`.
     """
-    from diablo.training.examples import select, split
-
     if not spec.held_out:
         raise ValueError(
             f"run {spec.run}: held_out is 0, so there is nothing to measure; give --suite"
         )
-    data = Path(spec.data_path) / "train.jsonl"
-    chosen = select(read_jsonl(data), spec.train_limit, spec.seed)
-    _, records = split(chosen, spec.held_out, spec.seed)
+    data, records = held_out_records(spec)
     losses = {"run": spec.run, **_measure(spec, records, run_folder, data, threads)}
     write_json(Path(run_folder) / "held_out.json", losses)
     return losses
+
+
+def held_out_records(spec: Any) -> tuple[Path, list[dict[str, Any]]]:
+    """(the training file, the records of it that a run leaves out of its training)."""
+    from diablo.training.examples import select, split
+
+    data = Path(spec.data_path) / "train.jsonl"
+    chosen = select(read_jsonl(data), spec.train_limit, spec.seed)
+    return data, split(chosen, spec.held_out, spec.seed)[1]
 
 
 def _measure(
@@ -94,16 +99,29 @@ def _measure(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_for_inference(spec, adapter, device, dtype_of(spec))
     tokenizer = AutoTokenizer.from_pretrained(spec.model_path)
-    protocol = protocol_of(spec)
+    value, tasks = task_losses(model, tokenizer, protocol_of(spec), records)
+    print(f"answer loss of {spec.run}: {value:.4f} nats per token (n = {len(records)})")
+    provenance.add(device=device, dtype=dtype_of(spec))
+    return {"value": value, "tasks": tasks, "provenance": provenance.finish()}
+
+
+def task_losses(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    protocol: Protocol,
+    records: Sequence[Mapping[str, Any]],
+) -> tuple[float, dict[str, dict[str, Any]]]:
+    """(the answer loss, what it is made of by task): the unweighted mean of the tasks' nats per token.
+
+    Raises:
+        ValueError: see :func:`answer_losses`.
+    """
     losses = answer_losses(model, tokenizer, protocol, records)
     by_task: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for record, (nll, tokens) in zip(records, losses, strict=True):
         by_task[record["task"]].append({"id": record["id"], "nll": nll, "tokens": tokens})
     tasks = {task: _summary(examples) for task, examples in by_task.items()}
-    value = sum(task["value"] for task in tasks.values()) / len(tasks)
-    print(f"answer loss of {spec.run}: {value:.4f} nats per token (n = {len(records)})")
-    provenance.add(device=device, dtype=dtype_of(spec))
-    return {"value": value, "tasks": tasks, "provenance": provenance.finish()}
+    return sum(task["value"] for task in tasks.values()) / len(tasks), tasks
 
 
 def _summary(examples: list[dict[str, Any]]) -> dict[str, Any]:

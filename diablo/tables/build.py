@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from diablo.figures import figure_names
+from diablo.figures import chart_name, figure_names
 from diablo.io import read_json, sha256_file, write_text
 from diablo.provenance import Provenance
 from diablo.tables import gradient_formats, gradient_norms, ranks, render
+from diablo.tables.across_figure import draw_across
 from diablo.tables.averages import load_averages
 from diablo.tables.chart import draw_chart
 from diablo.tables.collect import load_table
@@ -39,7 +40,7 @@ def aggregate(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0) 
 
     - kind `accuracy`: `<name>` (the averages, if the experiment has them), `<name>-tasks` (each task)
       and, if the plan has a `chart`, `<name>-curve` (the average over one setting); without averages the
-      chart is `<name>`, alone;
+      chart is `<name>`, alone; `<name>-across` if it has `across` (rows of one label over N);
     - kind `averages`: `<name>`;
     - kind `gradient-variance`: `<name>` (norms over the steps) and `<name>-variance`;
     - kinds `effective-rank` and `gradient-norms`: `<name>`;
@@ -75,7 +76,9 @@ def aggregate(plan_path: str | Path, resamples: int = RESAMPLES, seed: int = 0) 
         captions, writers = {}, render.WRITERS
         names = figure_names(table.plan)
         if table.plan["chart"]:
-            captions |= draw_chart(table, figures / next(reversed(names)))
+            captions |= draw_chart(table, figures / chart_name(table.plan))
+        if table.plan["across"]:
+            captions |= draw_across(table, figures)
         if not captions.keys() >= names.keys():
             captions = draw(table, figures) | captions
     name = table.plan["name"]

@@ -133,7 +133,7 @@ def _compare(
     known: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[str, Comparison]] = {}
     for group in groups:
         measured = {row.run_names: row.measured for row in group.rows if row.measured}
-        candidates = [row for row in group.rows if row.measured and row.plan["method"] == "diablo"]
+        candidates = [row for row in group.rows if row.measured and row.is_diablo]
         if not candidates:
             continue
         best, group.chosen_by = _reference(candidates, measures)

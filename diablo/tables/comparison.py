@@ -13,8 +13,9 @@ A family of comparisons is one column of one group; each family is corrected on 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -26,6 +27,8 @@ from diablo.tables.runs import Run
 from diablo.tables.statistics import (
     bootstrap_means,
     bootstrap_p,
+    detectable_mean,
+    detectable_sign,
     generator,
     holm,
     percentile_interval,
@@ -42,9 +45,13 @@ Verdict = Literal["better", "worse", "no"]
 class Comparison:
     """A row's number minus the reference's, in the column's unit (points or nats per token).
 
-    `low` and `high` bound its 95 % bootstrap interval; where the sign test is used there is none. `p_holm` is corrected for
+    `low` and `high` bound its 95 % paired bootstrap interval, also where the p-value is the sign test's. `p_holm` is corrected for
     the `family` comparisons that were made in the same column. `direction` is 1 where the test
     speaks for the row, -1 where it speaks for the reference, 0 where it speaks for neither.
+
+    `detectable` is the smallest true difference that the test finds with a power of 80 % at 5 %, and
+    `detectable_holm` at 5 % over the size of the family, Holm's first step; None where these examples
+    can show none, or say nothing of their spread.
     """
 
     difference: float
@@ -54,6 +61,8 @@ class Comparison:
     p_holm: float
     family: int
     direction: int
+    detectable: float | None = None
+    detectable_holm: float | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -70,6 +79,8 @@ class _Test:
     direction: int
     low: float | None = None
     high: float | None = None
+    #: From a level to the smallest difference that the test finds.
+    finds: Callable[[float], float | None] = lambda level: None
 
 
 def compare(
@@ -98,7 +109,15 @@ def compare(
         corrected = holm([test.p for _, test in family])
         for (row, test), p in zip(family, corrected, strict=True):
             row[column] = Comparison(
-                test.difference, test.low, test.high, test.p, p, len(family), test.direction
+                test.difference,
+                test.low,
+                test.high,
+                test.p,
+                p,
+                len(family),
+                test.direction,
+                test.finds(LEVEL),
+                test.finds(LEVEL / len(family)),
             )
     return compared
 
@@ -141,7 +160,10 @@ def _tests(
         # Over several seeds more examples may speak for one row and the mean for the other.
         agree = np.sign(mean) == np.sign(np.sign(differences).sum())
         direction = one.better * int(np.sign(mean)) if agree else 0
-        found[key] = _Test(points * mean, sign_test(differences), direction)
+        finds = _signs_find(differences, one.factor, points)
+        low, high = percentile_interval(draws[key])
+        p = sign_test(differences)
+        found[key] = _Test(points * mean, p, direction, low, high, finds)
     columns = [one.key for one in columns_of(measures.values())]
     if "avg" in measures and all(key in draws for key in columns):
         mean = float(np.mean([found[key].difference for key in columns]))
@@ -164,11 +186,31 @@ def _differences(ours: Sequence[Run], theirs: Sequence[Run], key: str) -> np.nda
     return differences[~np.isnan(differences)]
 
 
+def _signs_find(
+    differences: np.ndarray, factor: float, points: float
+) -> Callable[[float], float | None]:
+    """What the sign test finds, in the column's unit, at a level.
+
+    An example that differs counts as much as such examples did on average: with one seed each, wholly.
+    """
+    unlike = np.abs(differences[differences != 0])
+    each = points * float(unlike.mean()) if unlike.size else factor
+
+    def finds(level: float) -> float | None:
+        share = detectable_sign(len(differences), unlike.size / len(differences), level)
+        return None if share is None else each * share
+
+    return finds
+
+
 def _bootstrap(difference: float, draws: np.ndarray, higher_is: int) -> _Test:
     # Rounded, so that draws that are zero but for binary fractions count as zero.
     low, high = percentile_interval(draws)
     difference, draws = round(difference, 9), np.round(draws, 9)
-    return _Test(difference, bootstrap_p(draws), higher_is * int(np.sign(difference)), low, high)
+    stderr, direction = float(draws.std()), higher_is * int(np.sign(difference))
+    # What is left of rounding is no spread.
+    finds = partial(detectable_mean, stderr) if stderr > 1e-8 else _Test.finds
+    return _Test(difference, bootstrap_p(draws), direction, low, high, finds)
 
 
 def _check_examples(run: Run, reference: Run, measure: Measure) -> None:

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from diablo.tables.across import gammas, side_by_side
+from diablo.tables.detail import Detail
 from diablo.tables.runs import Run
 from diablo.tables.scores import Entry
 from diablo.tables.table import Row, Table
 
 #: Outcomes of candidates in the order in which they are shown.
 KINDS = ("passed", "failed", "timeout", "memory", "crashed")
-
-
-@dataclass(frozen=True)
-class Detail:
-    """A small table under the numbers; the first `texts` columns are text, the others numbers."""
-
-    title: str
-    text: str
-    heads: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    texts: int
 
 
 def facts(table: Table) -> dict[str, str]:
@@ -33,8 +23,9 @@ def facts(table: Table) -> dict[str, str]:
 
 
 def details(table: Table) -> list[Detail]:
-    """What stands behind the numbers in tables of their own: outcomes of code, agreement of judges."""
-    return [one for one in (_candidates(table), _agreement(table)) if one.rows]
+    """Tables of their own: groups side by side, searches of γ, outcomes of code, agreement of judges."""
+    found = (side_by_side(table), gammas(table), _candidates(table), _agreement(table))
+    return [one for one in found if one.rows]
 
 
 def samples(row: Row) -> list[str]:

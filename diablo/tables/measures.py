@@ -98,6 +98,7 @@ def complete_plan(plan: dict[str, Any], path: str | Path) -> dict[str, Any]:
     plan.setdefault("readings", {})
     plan.setdefault("chart", None)
     plan.setdefault("missing", {})
+    plan.setdefault("across", None)
     if "parts" not in plan:
         part = {key: plan[key] for key in _PART if key in plan}
         part["test_sizes_paper"] = plan.get("test_sizes_paper", {})

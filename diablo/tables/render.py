@@ -93,6 +93,8 @@ def _record(table: Table, group: Group, row: Row, key: str) -> dict[str, Any]:
         "p": versus and _significant(versus.p),
         "p_holm": versus and _significant(versus.p_holm),
         "comparisons": versus and versus.family,
+        "detectable": versus and _rounded(versus.detectable),
+        "detectable_holm": versus and _rounded(versus.detectable_holm),
         "significant": versus.verdict if versus else "",
         "params_reported": row.plan["params_reported"] or "",
         "params_counted": row.plan["params_counted"],

@@ -69,6 +69,11 @@ class Row:
         return max((len(self.of_part(part)) for part in self.parts), default=0)
 
     @property
+    def is_diablo(self) -> bool:
+        """Whether what trained, or was retained, are diagonal blocks."""
+        return self.plan["method"] == "diablo" or self.plan.get("pattern") == "diagonal"
+
+    @property
     def run_names(self) -> tuple[str, ...]:
         """The runs behind the row; rows with the same ones show the same numbers."""
         return tuple(run.name for run in self.runs)

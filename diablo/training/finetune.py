@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from diablo.io import atomic_path, sha256_file, write_jsonl
-from diablo.methods import get_method
+from diablo.methods import RETAINED, get_method
 from diablo.methods.base import auto_class, is_encoder_decoder, load_base
 from diablo.precision import check_bf16
 from diablo.provenance import Provenance
@@ -77,6 +77,10 @@ def finetune(
     method = get_method(spec.method)
     if method.artifact == "none":
         return _without_training(spec, run_folder)
+    if method.name == RETAINED:
+        from .retained import retain_update
+
+        return retain_update(spec, run_folder, protocol)
     method.check(spec)
     dtype, autocast = _precision(spec, device)
     data = Path(spec.data_path) / "train.jsonl"
@@ -292,5 +296,7 @@ def _facts(
         "tokens": sum(line["tokens"] for line in lines),
         "computed": sum(line["computed"] for line in lines),
         "targets": sum(line["targets"] for line in lines),
+        # Of the optimiser steps alone, of all of them where the run was resumed.
+        "step_seconds": round(sum(x["tokens"] / x["tokens_per_second"] for x in lines), 3),
         "final_loss": lines[-1]["loss"],
     }

@@ -113,6 +113,7 @@ def spec(lori_d, loftq):
             "block_size": 8,
             "chosen_blocks": 6,
             "mask_adapter": None,
+            "pattern": None,
             "model_path": str(loftq),
             "seed": 0,
         }
@@ -122,6 +123,14 @@ def spec(lori_d, loftq):
             settings["alpha"] = None
         if method == "lori-s":
             settings["mask_adapter"] = str(lori_d(4))
+        if method == "retained":
+            # Only its search reads the model.
+            settings |= {
+                "pattern": "inputs",
+                "full_adapter": "full",
+                "gammas": [1.0],
+                "held_out": 4,
+            }
         return SimpleNamespace(**{**settings, **changes})
 
     return build

@@ -34,6 +34,7 @@ def test_counted_parameters_are_the_models(name, llama, spec, shapes, gradients)
         rank=settings.rank,
         block_size=settings.block_size,
         chosen_blocks=settings.chosen_blocks,
+        pattern=settings.pattern,
         base_parameters=shapes.base_parameters,
     )
     model = METHODS[name].prepare(model, settings, gradients=gradients)

@@ -12,8 +12,8 @@ from diablo.io import read_jsonl
 from diablo.methods import METHODS
 from diablo.quantization.run import load_float
 
-#: `zero-shot` trains nothing, and LoftQ needs a quantised base: encoder-decoders are not quantised.
-LEFT_OUT = {"zero-shot", "loftq"}
+#: `zero-shot` and `retained` train nothing, and LoftQ needs a quantised base: encoder-decoders are not quantised.
+LEFT_OUT = {"zero-shot", "loftq", "retained"}
 
 LONG = {"epochs": 120.0, "batch_size": 32, "micro_batch_size": 32, "warmup_steps": 10}
 

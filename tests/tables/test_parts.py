@@ -177,7 +177,8 @@ def test_refusals_have_the_sign_test(tables) -> None:
     for row in rows_of(tables["table3"])[:1]:
         found = row.cells["hexphi"].comparison
         assert isinstance(found, Comparison)
-        assert found.low is None
+        assert found.low <= found.difference <= found.high
+        assert found.detectable_holm >= found.detectable
 
 
 @pytest.mark.parametrize(

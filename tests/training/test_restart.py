@@ -16,10 +16,11 @@ from tiny_run import make_records
 
 from diablo.io import read_jsonl, write_jsonl
 from diablo.methods import METHODS
+from diablo.rows import is_trained
 from diablo.training.steplog import resume_log
 from diablo.training.trainer import StepTrainer
 
-TRAINED = [name for name in METHODS if name != "zero-shot"]
+TRAINED = [name for name in METHODS if is_trained(name)]
 
 #: One run in a process of its own: spec file, work folder, steps between checkpoints.
 SCRIPT = """

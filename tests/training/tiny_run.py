@@ -56,6 +56,16 @@ METHOD_SETTINGS = {
     "random-blocks": {"rank": None, "alpha": None, "num_blocks": 4},
     "random-inputs": {"rank": None, "alpha": None, "num_blocks": 4},
     "random-outputs": {"rank": None, "alpha": None, "num_blocks": 4},
+    # `full_adapter`: the test trains a full run for it.
+    "retained": {
+        "rank": None,
+        "alpha": None,
+        "num_blocks": 4,
+        "pattern": "diagonal",
+        "gammas": [1.0, 4.0],
+        "refine": 1,
+        "held_out": 6,
+    },
 }
 
 

@@ -13,6 +13,7 @@ import yaml
 
 from diablo.experiments import WORKFLOW, Config
 from diablo.planning import Plan, resolve
+from diablo.rows import is_trained
 from diablo.shapes import Shapes, diablo_parameters, lora_parameters, matched_rank
 
 LLAMA2 = Shapes(32, 4096, 4096, 11008, 6_738_415_616)
@@ -166,7 +167,7 @@ def test_seeds_repeat_what_is_trained_and_only_that() -> None:
 
 def test_command_line_caps_reach_runs_and_suites() -> None:
     plan = plan_with(limits={"train": 32, "test_per_task": 3, "steps": 5}, epochs=2)
-    trained = [spec for spec in plan.runs.values() if spec.dataset]
+    trained = [spec for spec in plan.runs.values() if is_trained(spec.method)]
     assert {(s.train_limit, s.max_steps, s.epochs) for s in trained} == {(32, 5, 2)}
     assert plan.suites["commonsense-paper"].limit_per_task == 3
     limits = plan.tables["table1"]["limits"]
@@ -310,7 +311,7 @@ def test_what_a_gpu_can_do_is_planned_for_a_gpu_alone() -> None:
     assert gpu.tables["table1"]["limits"]["device"] == "gpu"
     # A cap from the command line holds on both.
     given = plan_with(device="gpu", limits={"steps": 7})
-    assert {spec.max_steps for spec in given.runs.values() if spec.dataset} == {7}
+    assert {spec.max_steps for spec in given.runs.values() if is_trained(spec.method)} == {7}
 
 
 def test_lori_s_waits_for_the_lori_d_run_of_its_rank_and_seed(workflow: Path) -> None:

@@ -120,6 +120,11 @@ def mask_of(wildcards):
     return [f"{adapter}/provenance.json"] if adapter else []
 
 
+def full_of(wildcards):
+    adapter = PLAN.runs[wildcards.run].full_adapter
+    return [f"{adapter}/provenance.json"] if adapter else []
+
+
 def train_data_of(wildcards):
     data = PLAN.runs[wildcards.run].data_path
     return [f"{data}/provenance.json"] if data else []

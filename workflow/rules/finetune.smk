@@ -8,6 +8,7 @@ rule finetune_run:
         data=train_data_of,
         overlap=overlap_of,
         mask=mask_of,
+        full=full_of,
     output:
         adapter=f"{ROOT}/runs/{{run}}/adapter/provenance.json",
         log=f"{ROOT}/runs/{{run}}/log.jsonl",
