@@ -20,6 +20,7 @@ include: "workflow/rules/analyse.smk"
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/speed.smk"
 include: "workflow/rules/theorems.smk"
+include: "workflow/rules/claims.smk"
 
 
 rule all:
@@ -27,6 +28,7 @@ rule all:
     input:
         [table_outputs(name) for name in PLAN.tables],
         rules.test_theorems.output,
+        rules.judge_claims.output,
 
 
 # table1, table2, ... figure7: every file in workflow/experiments/ is a target of its name.
@@ -52,3 +54,8 @@ rule speed:
 rule theorems:
     input:
         rules.test_theorems.output,
+
+
+rule claims:
+    input:
+        rules.judge_claims.output,

@@ -120,6 +120,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--out", type=Path, required=True, help="folder that gets tables/ and figures/"
     )
+
+    sub = verb("claims", claims, "judge the paper's claims on its own numbers and on what was run")
+    sub.add_argument(
+        "--out", type=Path, required=True, help="results of a scale: its tables/ is read and written"
+    )
     return top
 
 
@@ -323,3 +328,9 @@ def theorems(options: argparse.Namespace) -> None:
     from diablo.analysis.theorems.run import theorems as run
 
     run(options.out)
+
+
+def claims(options: argparse.Namespace) -> None:
+    from diablo.claims.run import claims as run
+
+    run(options.out / "tables")

@@ -178,7 +178,7 @@ def load_addresses(
         experiments = [load_experiment(name) for name in experiment_names()]
     declared = Addresses([line for one in experiments for line in _lines_of(one)])
     names = {experiment.name for experiment in experiments}
-    rows: dict[tuple[str, str, str], dict[str, float]] = {}
+    rows: dict[tuple[str, str, str], dict[str, float | None]] = {}
     for address, value in claims.printed.items():
         source, group, row, column = (*address.split("/"), "", "", "")[:4]
         if source in names:
@@ -188,10 +188,11 @@ def load_addresses(
             raise ValueError(unknown("experiment", source, [*names, PAPER], f"printed: {address}"))
         else:
             rows.setdefault((source, group, row), {})[column] = value
-    printed = [
-        Line(source, group, group, i, (row,), row, dict(values), tuple(values))
-        for i, ((source, group, row), values) in enumerate(rows.items(), start=1)
-    ]
+    groups = {source: {g for s, g, _ in rows if s == source} for source, *_ in rows}
+    printed = []
+    for i, ((source, group, row), values) in enumerate(rows.items(), start=1):
+        name = f"{group} / {row}" if len(groups[source]) > 1 else row
+        printed.append(Line(source, group, group, i, (row,), name, values, tuple(values)))
     return Addresses([*declared.lines, *printed, *_benchmarks(benchmarks)])
 
 

@@ -68,11 +68,12 @@ def tree(predicate: Predicate, addresses: Addresses) -> Node:
             return Combined(predicate.kind, tuple(tree(one, addresses) for one in value))
         case "greater":
             of = addresses.one(value.of)
+            # A limit that is our reading is exact, one that the paper prints rounds like its numbers.
+            rest = {"slack": half(value.by), "absolute": True} if value.stated else {}
             relation = "at least" if value.by else "above"
-            slack = half(value.by) if value.by else 0.0
-            others = _cells(addresses, value.than)
             return _all(
-                Margin(((1, of), (-1, cell)), value.by, relation, slack=slack) for cell in others
+                Margin(((1.0, of), (-1.0, cell)), value.by, relation, **rest)
+                for cell in _cells(addresses, value.than)
             )
         case "best":
             return _best(value, addresses)

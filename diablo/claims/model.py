@@ -23,6 +23,7 @@ class Greater(Strict):
     of: str
     than: list[str] = Field(min_length=1)
     by: float = Field(0, ge=0)
+    stated: bool = Field(False, description="whether `by` is the paper's; else it is our reading")
 
 
 class Best(Strict):

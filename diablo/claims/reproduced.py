@@ -229,6 +229,8 @@ def _estimated(record: dict[str, Any]) -> Number:
     value, seeds = float(record["reproduced"]), int(record["seeds"])
     stand_ins = "" if pd.isna(record["stand_ins"]) else str(record["stand_ins"])
     text = "one seed" if seeds == 1 else f"{seeds} seeds"
+    if record["protocol"] != "paper":
+        text += f", protocol {record['protocol']}"
     if "low" in record:
         evidence = f"over {int(record['n'])} test examples, {text}"
         return Number(

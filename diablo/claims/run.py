@@ -138,6 +138,11 @@ def _reported(says: Node | None) -> tuple[str, str]:
 
 
 def _reproduced(found: Finding) -> str:
+    if found.verdict == "open" and reasons(found.leaves):
+        # Counts of parameters are there without any run; alone they decide nothing.
+        kinds = {one.reading.kind for one in found.leaves if isinstance(one.reading, Reading)}
+        if kinds <= {"exact"}:
+            return "not run"
     if found.verdict != "missing":
         return {"open": "inconclusive"}.get(found.verdict, found.verdict)
     undeclared = [isinstance(one.reading, Missing) and one.reading.undeclared for one in found.leaves]

@@ -10,6 +10,10 @@ from diablo.claims.reading import Reading
 MINUS = "\N{MINUS SIGN}"
 
 
+#: How many comparisons have a verdict, in words: one, several.
+COUNTED = {"holds": ("holds", "hold"), "open": ("is open", "are open"), "fails": ("fails", "fail")}
+
+
 def sentence(found: Finding, printed: bool) -> str:
     """The margin that decides, how many others there are, and what is missing.
 
@@ -17,21 +21,17 @@ def sentence(found: Finding, printed: bool) -> str:
         printed: whether the numbers are the paper's, with its decimals.
     """
     one = found.decisive
+    verdicts = [each.verdict for each in found.leaves if each.verdict != "missing"]
     parts = [_leaf(one, printed)] if one.verdict != "missing" else []
-    others = [each for each in found.leaves if each is not one and each.verdict != "missing"]
-    if parts and others:
-        same = sum(each.verdict == one.verdict for each in others)
-        parts.append(f"the closest of {len(others) + 1} comparisons")
-        if same < len(others):
-            counts = {
-                word: sum(each.verdict == key for each in (one, *others))
-                for key, word in (("holds", "hold"), ("open", "are open"), ("fails", "fail"))
-            }
-            parts[-1] = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
-            parts[-1] = f"of {len(others) + 1} comparisons {parts[-1]}"
-    lost = sum(each.verdict == "missing" for each in found.leaves)
-    if lost:
-        share = f"{lost} of {len(found.leaves)}: " if lost < len(found.leaves) else ""
+    if parts and len(verdicts) > 1:
+        if len(set(verdicts)) == 1:
+            parts.append(f"the closest of {len(verdicts)} comparisons")
+        else:
+            counts = {key: verdicts.count(key) for key in COUNTED}
+            words = [f"{n} {COUNTED[key][n > 1]}" for key, n in counts.items() if n]
+            parts.append(f"of {len(verdicts)} comparisons {', '.join(words)}")
+    if lost := len(found.leaves) - len(verdicts):
+        share = f"{lost} of {len(found.leaves)}: " if verdicts else ""
         parts.append(share + "; ".join(reasons(found.leaves)))
     return "; ".join(parts)
 
@@ -41,37 +41,46 @@ def _leaf(one: Judged, printed: bool) -> str:
         return one.text
     margin, reading = one.leaf, one.reading
     cells = [cell for _, cell in margin.terms]
-    numbers = [_cell(each, value, printed) for each, value in zip(cells, reading.values, strict=True)]
     factors = [factor for factor, _ in margin.terms]
-    bounds = reading.bounds()
-    interval = ""
-    if not printed and bounds is not None and reading.kind != "exact":
-        interval = f" [{_number(bounds[0])}, {_number(bounds[1])}]"
-    if len(cells) == 1:
-        return f"{numbers[0]} against {margin.constant * factors[0]:g}{interval and f', difference{interval}'}"
-    # Without the constant: the difference itself, then what it is held against.
+    shared = len({cell.line.group_label for cell in cells}) == 1
+    names = [_name(cell, shared) for cell in cells]
+    values = [_number(v, cell, printed) for v, cell in zip(reading.values, cells, strict=True)]
+    numbers = [f"{name} {value}" for name, value in zip(names, values, strict=True)]
     digits = max(cell.digits for cell in cells)
     value = reading.value + margin.constant
-    difference = f"{value:+.{digits}f}" if printed else f"{value:+.3g}"
+    difference = _signed(value, digits if printed else None)
+    if not printed and (bounds := reading.bounds()) and reading.kind != "exact":
+        low, high = (_signed(bound + margin.constant, None) for bound in bounds)
+        difference += f" [{low}, {high}]"
     against = f", claimed {margin.constant:g}" if margin.constant else ""
+    if len(cells) == 1:
+        return f"{numbers[0]} against {margin.constant * factors[0]:g}"
     if factors == [1, -1]:
-        text = f"{numbers[0]} {MINUS} {numbers[1]} = {difference}{against}"
-    elif len(cells) == 2:
-        ratio = -factors[1] if factors[0] == 1 else factors[0]
-        text = f"{numbers[0]}, {numbers[1]}; limit {ratio:g} times"
-    elif factors[0] == 1 and all(factor == factors[1] for factor in factors[1:]):
-        mean = -sum(f * v for f, v in zip(factors[1:], reading.values[1:], strict=True))
-        return f"{numbers[0]}, its columns have mean {mean:.4g}"
-    else:
-        text = f"{', '.join(numbers)}: {difference}"
-    return text + interval
+        return f"{numbers[0]} {MINUS} {numbers[1]} = {difference}{against}"
+    if len(cells) == 2:
+        times = max(abs(factor) for factor in factors)
+        return f"{numbers[0]}, {numbers[1]}; limit {times:g} times, margin {difference}"
+    if factors == [1, -1, -1, 1]:
+        others, ours = (
+            f"{names[i]} {values[i]} to {values[i + 1]} ({names[i + 1]})" for i in (0, 2)
+        )
+        return f"{others} and {ours}: drops differ by {difference}"
+    mean = -sum(f * v for f, v in zip(factors[1:], reading.values[1:], strict=True))
+    return f"{numbers[0]}, its columns have mean {mean:.4g}"
 
 
-def _cell(cell: Cell, value: float, printed: bool) -> str:
-    column = "" if cell.column == "avg" else f" {cell.column}"
-    name = cell.line.name if cell.line.source != SPEED else cell.line.names[0]
-    return f"{name}{column} {value:.{cell.digits}f}" if printed else f"{name}{column} {_number(value)}"
+def _name(cell: Cell, shared: bool) -> str:
+    """Row and column, without the group where all cells share it."""
+    if cell.line.source == SPEED:
+        return f"{cell.line.names[0]} {cell.column}"
+    name = cell.line.name.rpartition(" / ")[2] if shared else cell.line.name
+    return name if cell.column == "avg" else f"{name} {cell.column}"
 
 
-def _number(value: float) -> str:
-    return f"{value:.4g}"
+def _number(value: float, cell: Cell, printed: bool) -> str:
+    return f"{value:.{cell.digits}f}" if printed else f"{value:.4g}"
+
+
+def _signed(value: float, digits: int | None) -> str:
+    text = f"{value:+.3g}" if digits is None else f"{value:+.{digits}f}"
+    return text.replace("-", MINUS) if value else "0"
