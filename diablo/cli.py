@@ -123,7 +123,10 @@ def parser() -> argparse.ArgumentParser:
 
     sub = verb("claims", claims, "judge the paper's claims on its own numbers and on what was run")
     sub.add_argument(
-        "--out", type=Path, required=True, help="results of a scale: its tables/ is read and written"
+        "--out",
+        type=Path,
+        required=True,
+        help="results of a scale: its tables/ is read and written",
     )
     return top
 

@@ -183,7 +183,9 @@ def load_addresses(
         source, group, row, column = (*address.split("/"), "", "", "")[:4]
         if source in names:
             if (known := declared.one(address).printed) != value:
-                raise ValueError(f"printed: {address} is {value:g} here, the experiment has {known}")
+                raise ValueError(
+                    f"printed: {address} is {value:g} here, the experiment has {known}"
+                )
         elif source != PAPER and not re.fullmatch(r"(table|figure)\d+", source):
             raise ValueError(unknown("experiment", source, [*names, PAPER], f"printed: {address}"))
         else:

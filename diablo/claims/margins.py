@@ -51,9 +51,10 @@ class Combined:
 Node = Margin | Statement | Combined
 
 
-def half(value: float) -> float:
-    """Half a unit of the last decimal of a number as it is written."""
-    return 0.5 * 10.0 ** -max(len(f"{value:.10f}".rstrip("0").partition(".")[2]), 0)
+def half(value: float, *cells: Cell) -> float:
+    """Half a unit of the last decimal of a stated number, which has at least those of the cells: 1.0 is read as 1."""
+    digits = len(f"{value:.10f}".rstrip("0").partition(".")[2])
+    return 0.5 * 10.0 ** -max(digits, *(cell.digits for cell in cells))
 
 
 def tree(predicate: Predicate, addresses: Addresses) -> Node:
@@ -69,7 +70,7 @@ def tree(predicate: Predicate, addresses: Addresses) -> Node:
         case "greater":
             of = addresses.one(value.of)
             # A limit that is our reading is exact, one that the paper prints rounds like its numbers.
-            rest = {"slack": half(value.by), "absolute": True} if value.stated else {}
+            rest = {"slack": half(value.by, of), "absolute": True} if value.stated else {}
             relation = "at least" if value.by else "above"
             return _all(
                 Margin(((1.0, of), (-1.0, cell)), value.by, relation, **rest)
@@ -78,13 +79,16 @@ def tree(predicate: Predicate, addresses: Addresses) -> Node:
         case "best":
             return _best(value, addresses)
         case "difference":
-            terms = ((1.0, addresses.one(value.of)), (-1.0, addresses.one(value.minus)))
-            rest = {"within": value.tolerance, "slack": half(value.value), "absolute": True}
-            return Margin(terms, value.value, "near", **rest)
+            of, minus = addresses.one(value.of), addresses.one(value.minus)
+            rest = {"within": value.tolerance, "slack": half(value.value, of, minus)}
+            terms = ((1.0, of), (-1.0, minus))
+            return Margin(terms, value.value, "near", absolute=True, **rest)
         case "equals":
-            rest = {"within": value.tolerance, "slack": half(value.value), "absolute": True}
             cells = addresses.find(value.of)
-            return _all(Margin(((1.0, one),), value.value, "near", **rest) for one in cells)
+            rest = {"within": value.tolerance, "slack": half(value.value, *cells)}
+            return _all(
+                Margin(((1.0, one),), value.value, "near", absolute=True, **rest) for one in cells
+            )
         case "close":
             terms = ((1.0, addresses.one(value.of)), (-1.0, addresses.one(value.to)))
             return Margin(terms, 0.0, "near", value.within, value.within)

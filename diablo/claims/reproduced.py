@@ -233,9 +233,7 @@ def _estimated(record: dict[str, Any]) -> Number:
         text += f", protocol {record['protocol']}"
     if "low" in record:
         evidence = f"over {int(record['n'])} test examples, {text}"
-        return Number(
-            value, "sample", record["low"], record["high"], evidence, stand_ins, record
-        )
+        return Number(value, "sample", record["low"], record["high"], evidence, stand_ins, record)
     if seeds == 1:
         return Number(value, "point", None, None, "one seed: no interval", stand_ins)
     half = float(student.ppf(1 - ALPHA / 2, seeds - 1)) * record["seed_sd"] / seeds**0.5

@@ -69,7 +69,9 @@ def claims(
     page = Page(verdicts, folder.parent.name)
     for suffix, write in WRITERS.items():
         write_text(folder / f"claims{suffix}", write(page))
-    found = {what: Counter(getattr(one, what) for one in verdicts) for what in ("reported", "reproduced")}
+    found = {
+        what: Counter(getattr(one, what) for one in verdicts) for what in ("reported", "reproduced")
+    }
     provenance.add(
         verdicts={what: dict(sorted(counts.items())) for what, counts in found.items()},
         tables=list(map(str, reproduced.files)),
@@ -131,7 +133,11 @@ def _reported(says: Node | None) -> tuple[str, str]:
     missing = reasons(found.leaves)
     if found.verdict == "missing":
         return "no number printed", "; ".join(missing)
-    names = {"holds": "holds (as printed)", "fails": "fails (as printed)", "open": "within rounding"}
+    names = {
+        "holds": "holds (as printed)",
+        "fails": "fails (as printed)",
+        "open": "within rounding",
+    }
     if found.verdict == "open" and missing:
         return "not printed in full", "; ".join(missing)
     return names[found.verdict], sentence(found, printed=True)
@@ -145,5 +151,7 @@ def _reproduced(found: Finding) -> str:
             return "not run"
     if found.verdict != "missing":
         return {"open": "inconclusive"}.get(found.verdict, found.verdict)
-    undeclared = [isinstance(one.reading, Missing) and one.reading.undeclared for one in found.leaves]
+    undeclared = [
+        isinstance(one.reading, Missing) and one.reading.undeclared for one in found.leaves
+    ]
     return "not declared yet" if all(undeclared) else "not run"
