@@ -5,11 +5,14 @@ A claim then is a tree of `Combined` nodes whose leaves are margins, or statemen
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 from diablo.claims.addresses import Addresses, Cell
 from diablo.claims.model import Best, Mean, Predicate
+
+Relation = Literal["above", "at least", "near"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Margin:
 
     terms: tuple[tuple[float, Cell], ...]
     constant: float = 0.0
-    relation: Literal["above", "at least", "near"] = "above"
+    relation: Relation = "above"
     within_printed: float = 0.0
     within: float = 0.0
     slack: float = 0.0
@@ -70,10 +73,16 @@ def tree(predicate: Predicate, addresses: Addresses) -> Node:
         case "greater":
             of = addresses.one(value.of)
             # A limit that is our reading is exact, one that the paper prints rounds like its numbers.
-            rest = {"slack": half(value.by, of), "absolute": True} if value.stated else {}
-            relation = "at least" if value.by else "above"
+            relation: Relation = "at least" if value.by else "above"
+            slack = half(value.by, of) if value.stated else 0.0
             return _all(
-                Margin(((1.0, of), (-1.0, cell)), value.by, relation, **rest)
+                Margin(
+                    ((1.0, of), (-1.0, cell)),
+                    value.by,
+                    relation,
+                    slack=slack,
+                    absolute=value.stated,
+                )
                 for cell in _cells(addresses, value.than)
             )
         case "best":
@@ -108,8 +117,7 @@ def tree(predicate: Predicate, addresses: Addresses) -> Node:
             cells = _cells(addresses, value)
             if len(cells) < 2:
                 raise ValueError(f"decreasing: {', '.join(value)} is one cell; give several")
-            pairs = zip(cells, cells[1:], strict=False)
-            return _all(Margin(((1.0, one), (-1.0, after))) for one, after in pairs)
+            return _all(Margin(((1.0, one), (-1.0, after))) for one, after in pairwise(cells))
         case "smaller_drop":
             first, last = map(addresses.one, value.of)
             others = [tuple(map(addresses.one, pair)) for pair in value.than]
@@ -157,6 +165,6 @@ def _means(value: Mean, addresses: Addresses) -> Node:
         terms = [(-1.0 / len(columns), one) for one in row if one.line is cell.line]
         # A mean is right if it rounds to the average; the average's own rounding is no further slack.
         rounding = 0.5 * 10.0**-cell.digits
-        near = {"within_printed": rounding, "within": rounding, "slack": -rounding}
-        margins.append(Margin(((1.0, cell), *terms), relation="near", **near))
+        margin = Margin(((1.0, cell), *terms), relation="near", slack=-rounding)
+        margins.append(replace(margin, within_printed=rounding, within=rounding))
     return _all(margins)

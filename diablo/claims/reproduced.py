@@ -35,6 +35,10 @@ class Number:
     record: dict[str, Any] | None = None
 
 
+#: Low, high, draws and evidence of a paired margin: bounds or draws.
+Paired = tuple[float | None, float | None, np.ndarray | None, str]
+
+
 class Table:
     """One experiment's table at this scale, and the runs behind it where they are here."""
 
@@ -42,8 +46,10 @@ class Table:
         self.path, self._plan = folder / f"{name}.csv", folder / f"{name}.plan.json"
         self._resamples = resamples
         frame = pd.read_csv(self.path, low_memory=False, keep_default_na=True)
-        self._records = {
-            (record["group"], record["row"], record["column"]): record
+        self._records: dict[tuple[str, int, str], dict[str, Any]] = {
+            (record["group"], record["row"], record["column"]): {
+                str(key): value for key, value in record.items()
+            }
             for record in frame.to_dict("records")
         }
 
@@ -115,7 +121,7 @@ class Reproduced:
         value = total(margin, values)
         paired = self._paired(margin, found)
         if paired is not None:
-            return Reading(value, values, "sample", *paired, stand_ins=stand_ins)
+            return Reading(value, values, "sample", *paired, stand_ins)
         kinds = {one.kind for one in found}
         kind: Kind = next(each for each in ("point", "sample", "range", "exact") if each in kinds)
         texts = list(dict.fromkeys(one.evidence for one in found))
@@ -154,7 +160,7 @@ class Reproduced:
         # A column of verdicts among lines without one is read as text.
         return str(line["holds"]) == "True", f"{line['statement']}: {line['found']}"
 
-    def _paired(self, margin: Margin, numbers: list[Number]) -> tuple | None:
+    def _paired(self, margin: Margin, numbers: list[Number]) -> Paired | None:
         """(low, high, draws, evidence) over shared examples; None where there is no such thing."""
         cells = [cell for _, cell in margin.terms]
         if len(cells) < 2 or len({cell.line.source for cell in cells}) > 1:
@@ -169,15 +175,15 @@ class Reproduced:
         if joint and all(
             cell.column in joint.get(place, {}) for cell, place in zip(cells, places, strict=True)
         ):
-            draws = sum(
-                factor * joint[place][cell.column][1]
-                for (factor, cell), place in zip(margin.terms, places, strict=True)
-            )
-            draws = np.round(draws - margin.constant, 9)
+            draws = -margin.constant * np.ones(self._resamples)
+            for (factor, cell), place in zip(margin.terms, places, strict=True):
+                draws += factor * joint[place][cell.column][1]
+            draws = np.round(draws, 9)
             return None, None, draws, f"paired bootstrap; {texts}"
         records = [one.record or {} for one in numbers]
         if [factor for factor, _ in margin.terms] == [1, -1] and len({g for g, _ in places}) == 1:
-            for sign, row, other in ((1, *records), (-1, *reversed(records))):
+            first, second = records
+            for sign, row, other in ((1, first, second), (-1, second, first)):
                 low, high = row.get("difference_low"), row.get("difference_high")
                 if other.get("is_reference") is True and pd.notna(low):
                     low, high = sorted((sign * low, sign * high))

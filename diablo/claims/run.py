@@ -100,7 +100,7 @@ def evaluate(declared: Claims, addresses: Addresses, numbers: Reproduced) -> lis
 
 
 def _evaluate(claim: Claim, addresses: Addresses, numbers: Reproduced) -> Verdict:
-    says = claim.says and tree(claim.says, addresses)
+    says = tree(claim.says, addresses) if claim.says else None
     reported, reported_text = _reported(says)
     tested = tree(claim.here, addresses) if claim.here else says
     if claim.not_here:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diablo.claims.addresses import SPEED, Cell
-from diablo.claims.judge import Finding, Judged, reasons
+from diablo.claims.judge import Finding, Judged, Verdict, reasons
 from diablo.claims.margins import Margin
 from diablo.claims.reading import Reading
 
@@ -11,7 +11,11 @@ MINUS = "\N{MINUS SIGN}"
 
 
 #: How many comparisons have a verdict, in words: one, several.
-COUNTED = {"holds": ("holds", "hold"), "open": ("is open", "are open"), "fails": ("fails", "fail")}
+COUNTED: dict[Verdict, tuple[str, str]] = {
+    "holds": ("holds", "hold"),
+    "open": ("is open", "are open"),
+    "fails": ("fails", "fail"),
+}
 
 
 def sentence(found: Finding, printed: bool) -> str:

@@ -84,7 +84,7 @@ def sampled(
 
 def refused(addresses: Addresses, address: str, *words: str) -> None:
     """The address is refused with a message that has these words."""
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=words[0]) as caught:
         addresses.find(address)
     for word in words:
         assert word in str(caught.value)

@@ -56,7 +56,7 @@ def test_printed_numbers_stand_in_for_what_is_not_declared() -> None:
 
 def test_printed_numbers_must_agree_with_the_experiment_that_declares_them() -> None:
     assert twins({"printed": {"table99/big/lora-a/avg": 1.0}})
-    with pytest.raises(ValueError, match="1.5 here, the experiment has 1.0"):
+    with pytest.raises(ValueError, match=r"1\.5 here, the experiment has 1\.0"):
         twins({"printed": {"table99/big/lora-a/avg": 1.5}})
     with pytest.raises(ValueError, match="unknown experiment 'tabel98'"):
         twins({"printed": {"tabel98/big/lora-a/avg": 1.5}})

@@ -148,7 +148,7 @@ def test_a_claim_about_nothing_is_refused_by_its_id(tmp_path: Path) -> None:
     path.write_text(
         "claims:\n  - {id: wrong, section: '1', claim: x, says: {at_most: {of: table1/llama2-7b/loar/avg, value: 1}}}\n"
     )
-    with pytest.raises(ValueError, match="^wrong: .*unknown row 'loar'"):
+    with pytest.raises(ValueError, match=r"^wrong: .*unknown row 'loar'"):
         claims(tmp_path / "tables", path)
     assert not (tmp_path / "tables").exists()
 

@@ -18,8 +18,8 @@ from diablo.claims.run import Verdict, evaluate
 from diablo.experiments import Experiment
 from diablo.io import write_text
 from diablo.tables import render
-from diablo.tables.collect import load_table
 from diablo.tables.claims import WRITERS, Page
+from diablo.tables.collect import load_table
 from diablo.validation import validate
 
 DIABLO, LORA, DORA = (f"toy/big0/{name}/avg" for name in ("diablo", "lora", "dora"))
@@ -126,7 +126,7 @@ def test_a_table_older_than_its_runs_is_refused(build: Builder) -> None:
 
 def test_a_row_of_another_name_is_refused(build: Builder) -> None:
     other = ("DiaBlo", "PiSSA", "DoRA")
-    with pytest.raises(ValueError, match="row .*is 'LoRA', the experiment says 'PiSSA'"):
+    with pytest.raises(ValueError, match=r"row .*is 'LoRA', the experiment says 'PiSSA'"):
         judged(three(build), other, {"greater": {"of": DIABLO, "than": ["toy/big0/pissa/avg"]}})
 
 
