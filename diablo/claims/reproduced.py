@@ -184,11 +184,11 @@ class Reproduced:
         if [factor for factor, _ in margin.terms] == [1, -1] and len({g for g, _ in places}) == 1:
             first, second = records
             for sign, row, other in ((1, first, second), (-1, second, first)):
-                low, high = row.get("difference_low"), row.get("difference_high")
-                if other.get("is_reference") is True and pd.notna(low):
-                    low, high = sorted((sign * low, sign * high))
-                    bounds = (low - margin.constant, high - margin.constant)
-                    return *bounds, None, f"paired bootstrap of the table; {texts}"
+                ends = [row.get("difference_low"), row.get("difference_high")]
+                known = [sign * float(end) for end in ends if end is not None and pd.notna(end)]
+                if other.get("is_reference") is True and len(known) == 2:
+                    low, high = (end - margin.constant for end in sorted(known))
+                    return low, high, None, f"paired bootstrap of the table; {texts}"
         return None
 
     def _number(self, cell: Cell) -> Number | Missing:

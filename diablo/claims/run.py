@@ -109,17 +109,18 @@ def _evaluate(claim: Claim, addresses: Addresses, numbers: Reproduced) -> Verdic
         if any(line.source == claim.waits_for and line.row for line in addresses.lines):
             text = f"{claim.waits_for} is declared by now; this claim names none of its cells yet"
             return Verdict(claim, reported, reported_text, "not tested", text)
-        text = f"not declared yet: {claim.waits_for}"
-        return Verdict(claim, reported, reported_text, "not declared yet", text)
+        return Verdict(claim, reported, reported_text, "not declared yet", claim.waits_for)
     assert tested is not None
     found = judge(tested, numbers)
     readings = [one.reading for one in found.leaves if isinstance(one.reading, Reading)]
+    verdict = _reproduced(found)
     return Verdict(
         claim,
         reported,
         reported_text,
-        _reproduced(found),
-        sentence(found, printed=False),
+        verdict,
+        # The reasons say it too, for claims of which only a part was not run.
+        sentence(found, printed=False).replace(f"{verdict}: ", ""),
         "; ".join(dict.fromkeys(one.evidence for one in readings)),
         "; ".join(dict.fromkeys(one.stand_ins for one in readings if one.stand_ins)),
     )

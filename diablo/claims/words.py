@@ -25,7 +25,7 @@ def sentence(found: Finding, printed: bool) -> str:
         printed: whether the numbers are the paper's, with its decimals.
     """
     one = found.decisive
-    verdicts = [each.verdict for each in found.leaves if each.verdict != "missing"]
+    verdicts: list[Verdict] = [each.verdict for each in found.leaves if each.verdict != "missing"]
     parts = [_leaf(one, printed)] if one.verdict != "missing" else []
     if parts and len(verdicts) > 1:
         if len(set(verdicts)) == 1:

@@ -103,7 +103,7 @@ def test_without_results_nothing_is_reproduced_but_counts_and_benchmarks(nothing
             assert one.reproduced_text, key
     counts = Counter(one.reproduced for one in nothing_run.values())
     assert counts["not run"] >= 40
-    assert nothing_run["commonsense-llama2"].reproduced_text == "not run: no table1.csv"
+    assert nothing_run["commonsense-llama2"].reproduced_text == "no table1.csv"
     assert nothing_run["smt-llama2"].reproduced == "not run"
 
 
@@ -159,3 +159,33 @@ def test_claims_need_no_torch(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "diablo", "claims", "--out", str(tmp_path / "demo")]
     subprocess.run(command, check=True, env={"PYTHONPATH": f"{tmp_path}:{root}"})
+
+
+@pytest.mark.slow
+def test_statements_of_the_theorems_are_found(tmp_path: Path) -> None:
+    """On a small sweep: every statement that a claim names is in the table, once."""
+    from diablo.analysis.theorems.run import theorems
+    from diablo.analysis.theorems.sweep import Grid, LeastSquares, Map
+
+    small = Grid(
+        least_squares=(
+            LeastSquares(12, 12, 2),
+            LeastSquares(14, 14, 3),
+            LeastSquares(12, 12, 3, target_rank=1),
+        ),
+        rows=16,
+        maps=tuple(Map(8, 8, blocks) for blocks in (2, 4, 8)),
+        width=6,
+        network_rows=12,
+        network_ranks=(3, 3),
+        seeds=2,
+        map_seeds=2,
+        network_seeds=1,
+    )
+    theorems(tmp_path, small)
+    verdicts = {one.claim.id: one for one in claims(tmp_path / "tables")}
+    for key in ("theorem-1", "theorem-1-parameters", "theorem-2"):
+        assert verdicts[key].reproduced == "holds", key
+    always = verdicts["theorem-1-always"]
+    assert always.reproduced == "fails"
+    assert "of 3 comparisons 1 holds, 2 fail" in always.reproduced_text

@@ -15,9 +15,8 @@ def planned(workspace: Workspace, *targets: str, **env: str) -> set[str]:
     """Rules that Snakemake would run."""
     done = workspace.run("-n", *targets, "--cores", "1", **env)
     words = [line.split() for line in done.stdout.splitlines()]
-    return {
-        line[0] for line in words if len(line) == 2 and line[1].isdigit() and line[0] != "total"
-    }
+    counted = {line[0] for line in words if len(line) == 2 and line[1].isdigit()}
+    return counted - {"total", "jobid:"}
 
 
 @pytest.mark.slow
@@ -32,7 +31,7 @@ def test_claims_run_alone_and_again_when_a_table_changes(workspace: Workspace) -
     workspace.run("claims", "--cores", "1", **path)
     text = (tables / "claims.csv").read_text(encoding="utf-8")
     assert "on stand-ins: SmolLM2-135M-Instruct" in text
-    assert "not run: no table1.csv" in text
+    assert "not run,no table1.csv" in text
     assert planned(workspace, "claims", **path) == set()
     shutil.copy(RECORDED / "table1.csv", tables)
     assert planned(workspace, "claims", **path) == alone, "a new table; nothing is trained for it"
