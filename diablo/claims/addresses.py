@@ -142,21 +142,42 @@ def _chosen(lines, part, names, kind, address, valid=None) -> list[Line]:
 def _rows(lines: list[Line], part: str, address: str) -> list[Line]:
     found: set[int] = set()
     for one in part.split(","):
+        # A whole name first: rows of what is not declared yet may be named as they will be.
+        places = [i for i, line in enumerate(lines) if _fits(line.names, one)]
         name, _, index = one.partition("#")
-        places = [i for i, line in enumerate(lines) if _fits(line.names, name)]
+        name, _, setting = name.partition("@")
         if not places:
-            known = {name for line in lines for name in line.names}
-            raise ValueError(unknown("row", one, known, address))
+            places = [i for i, line in enumerate(lines) if _fits(line.names, name)]
+            if not places:
+                known = {name for line in lines for name in line.names}
+                raise ValueError(unknown("row", name, known, address))
+            places = [i for i in places if not setting or _has(lines[i], setting, address)]
+            if not places:
+                raise ValueError(f"{address}: no row {name} has {setting}")
         if index:
             if not index.isdigit() or not 1 <= int(index) <= len(places):
                 raise ValueError(f"{address}: there is no {one}: {name} fits {len(places)} rows")
             places = [places[int(index) - 1]]
         groups = [(lines[i].source, lines[i].group) for i in places]
-        if not set("*?[") & set(name) and len(set(groups)) < len(groups):
-            rows = ", ".join(f"{name}#{k} ({lines[i].name})" for k, i in enumerate(places, 1))
-            raise ValueError(f"{address}: {name} fits {len(places)} rows; name one of {rows}")
+        if not set("*?[") & set(one) and len(set(groups)) < len(groups):
+            rows = ", ".join(f"{one}#{k} ({lines[i].name})" for k, i in enumerate(places, 1))
+            raise ValueError(f"{address}: {one} fits {len(places)} rows; name one of {rows}")
         found |= set(places)
     return [lines[i] for i in sorted(found)]
+
+
+def _has(line: Line, setting: str, address: str) -> bool:
+    """Whether a row has a setting such as `lr=4e-4` or `layers=1-4`."""
+    key, _, wanted = setting.partition("=")
+    if key not in Row.model_fields:
+        raise ValueError(unknown("setting", key, Row.model_fields, address))
+    value = getattr(line.row, key, None)
+    if isinstance(value, float | int):
+        try:
+            return float(wanted) == value
+        except ValueError:
+            return wanted == "*"
+    return value is not None and fnmatchcase(slug(str(value)), wanted)
 
 
 def slug(label: str) -> str:
@@ -209,6 +230,10 @@ def _lines_of(experiment: Experiment) -> list[Line]:
             size = row.num_blocks and f" N={row.num_blocks}"
             size = size or (row.rank and f" r={row.rank}") or ""
             names = tuple(dict.fromkeys((row.slug, slug(row.label))))
+            alike = [one for one in group.rows if (one.slug, one.label) == (row.slug, row.label)]
+            for key in ("layers", "modules", "lr"):
+                if len({getattr(one, key) for one in alike}) > 1:
+                    size += f" {key} {getattr(row, key)}"
             several = f"{group.label} / " if len(experiment.groups) > 1 else ""
             lines.append(
                 Line(

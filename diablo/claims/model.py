@@ -146,7 +146,8 @@ class Claim(Strict):
     """A sentence of the paper.
 
     `says` is judged on the printed numbers and on the reproduced ones, unless `here` says what is tested in
-    its place or `not_here` why nothing is. `waits_for` names an experiment whose numbers no cell of these tables holds.
+    its place or `not_here` why nothing is. `waits_for` names an experiment that may not be declared yet: only
+    where it is, the cells of `here` are looked for.
     """
 
     id: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
@@ -161,9 +162,9 @@ class Claim(Strict):
     @model_validator(mode="after")
     def _tested_once(self) -> Claim:
         given = [name for name in ("here", "not_here", "waits_for") if getattr(self, name)]
-        if len(given) > 1 or (self.says is None and not given):
+        if (self.not_here and len(given) > 1) or (self.says is None and not given):
             raise ValueError(
-                f"{self.id}: give `says`, and at most one of here, not_here and waits_for "
+                f"{self.id}: give `says`, `here`, `waits_for` or `not_here`, the last without the two before "
                 f"(given: {', '.join(given) or 'none'})"
             )
         return self

@@ -102,14 +102,15 @@ def evaluate(declared: Claims, addresses: Addresses, numbers: Reproduced) -> lis
 def _evaluate(claim: Claim, addresses: Addresses, numbers: Reproduced) -> Verdict:
     says = tree(claim.says, addresses) if claim.says else None
     reported, reported_text = _reported(says)
-    tested = tree(claim.here, addresses) if claim.here else says
     if claim.not_here:
         return Verdict(claim, reported, reported_text, "not tested", claim.not_here)
     if claim.waits_for:
-        if any(line.source == claim.waits_for and line.row for line in addresses.lines):
+        if not any(line.source == claim.waits_for and line.row for line in addresses.lines):
+            return Verdict(claim, reported, reported_text, "not declared yet", claim.waits_for)
+        if claim.here is None:
             text = f"{claim.waits_for} is declared by now; this claim names none of its cells yet"
             return Verdict(claim, reported, reported_text, "not tested", text)
-        return Verdict(claim, reported, reported_text, "not declared yet", claim.waits_for)
+    tested = tree(claim.here, addresses) if claim.here else says
     assert tested is not None
     found = judge(tested, numbers)
     readings = [one.reading for one in found.leaves if isinstance(one.reading, Reading)]

@@ -33,6 +33,21 @@ def test_rows_of_one_slug_are_refused_until_they_are_told_apart() -> None:
     refused(addresses, "table99/big/lora-r8#3/avg", "there is no lora-r8#3")
 
 
+def test_rows_are_told_apart_by_a_setting() -> None:
+    rows = [
+        {"label": "DiaBlo", "method": "diablo", "num_blocks": 64, "lr": lr, "layers": layers}
+        for lr, layers in ((1e-4, "1/4"), (4e-4, "2/4"))
+    ]
+    only = {"claims": [{"id": "a", "section": "1", "claim": "", "not_here": "-"}]}
+    addresses = load_addresses(validate(Claims, only, ""), [experiment(rows)], NOTHING)
+    assert addresses.one("table99/big/diablo-n64@lr=4e-4/avg").line.number == 2
+    first = addresses.one("table99/big/diablo-n64@layers=1-4/avg").line
+    assert (first.number, first.name) == (1, "DiaBlo N=64 layers 1/4 lr 0.0001")
+    assert len(addresses.find("table99/big/diablo-n64@layers=*/avg")) == 2
+    refused(addresses, "table99/big/diablo-n64@lr=1/avg", "no row diablo-n64 has lr=1")
+    refused(addresses, "table99/big/diablo-n64@layer=1/avg", "did you mean 'layers'")
+
+
 def test_unknown_parts_name_the_nearest() -> None:
     addresses = averages(lora=1.0, diablo=2.0)
     refused(addresses, "table98/big/lora/avg", "unknown experiment", "did you mean 'table99'")
