@@ -22,6 +22,7 @@ include: "workflow/rules/speed.smk"
 include: "workflow/rules/theorems.smk"
 include: "workflow/rules/audit.smk"
 include: "workflow/rules/schematic.smk"
+include: "workflow/rules/claims.smk"
 
 
 rule all:
@@ -31,6 +32,7 @@ rule all:
         rules.test_theorems.output,
         rules.audit_paper.output,
         rules.draw_schematic.output,
+        rules.judge_claims.output,
 
 
 # table1, table2, ... figure7: every file in workflow/experiments/ and workflow/figures/ is a target of its name.
@@ -61,3 +63,8 @@ rule theorems:
 rule audit:
     input:
         rules.audit_paper.output,
+
+
+rule claims:
+    input:
+        rules.judge_claims.output,

@@ -141,6 +141,13 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, required=True, help="folder that gets tables/")
     sub = verb("schematic", schematic, "draw Figure 1, what each method trains of a weight")
     sub.add_argument("--out", type=Path, required=True, help="folder that gets figures/")
+    sub = verb("claims", claims, "judge the paper's claims on its own numbers and on what was run")
+    sub.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="results of a scale: its tables/ is read and written",
+    )
     return top
 
 
@@ -382,3 +389,9 @@ def schematic(options: argparse.Namespace) -> None:
     from diablo.tables.schematic import schematic as run
 
     run(options.out)
+
+
+def claims(options: argparse.Namespace) -> None:
+    from diablo.claims.run import claims as run
+
+    run(options.out / "tables")

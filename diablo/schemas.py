@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
+from diablo.claims.model import Claims
 from diablo.experiments import WORKFLOW, Config, Experiment
 from diablo.io import write_json
 from diablo.scales import Scale
 
 #: A test keeps `workflow/schemas/` in step with these.
-SCHEMAS: dict[str, type[BaseModel]] = {"config": Config, "experiment": Experiment, "scale": Scale}
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "claims": Claims,
+    "config": Config,
+    "experiment": Experiment,
+    "scale": Scale,
+}
 
 
 if __name__ == "__main__":
