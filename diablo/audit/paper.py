@@ -35,8 +35,10 @@ class Line:
     @property
     def id(self) -> str:
         """`table1/llama3-8b/diablo-n64`, with the group's own words where a model has several."""
-        words = self.group.label.removeprefix("Llama").lower()
-        detail = "-" + words.split(", ")[1] if ", " in words else ""
+        label = self.group.label
+        # "Llama2-7B, 4 bits": the second part; "Retained, sparsity 1/64": both.
+        words = label.split(", ")[-1] if label.startswith("Llama") else label.replace(", ", " ")
+        detail = "-" + words.lower().replace(" 1/", " 1:") if ", " in label else ""
         part = f"/{self.part}" if self.part else ""
         return f"{self.experiment.name}/{self.group.model}{detail}{part}/{self.row.slug}"
 

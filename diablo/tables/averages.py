@@ -41,6 +41,7 @@ def load_averages(plan_path: str | Path, resamples: int = RESAMPLES, seed: int =
         "readings": {},
         "average": "AVG",
         "chart": None,
+        "across": None,
     }
     groups = [group for table in tables for group in table.groups]
     for row in (row for group in groups for row in group.rows):

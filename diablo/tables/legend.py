@@ -63,9 +63,10 @@ SIGN_TEST = (
 PAIRED = "paired bootstrap, both rows resampled alike within each task, seeds averaged first."
 DETECTABLE = (
     "The smallest detectable difference is the least true difference that a test on as many examples finds "
-    "with a power of 80 %: exact for McNemar's test, given how many examples the two rows answered "
-    "differently here; 2.80 standard errors at 5 % for a bootstrap. What was found does not enter."
+    "with a power of 80 %: {how}. What was found does not enter."
 )
+BY_SIGN = "exact for McNemar's test, given how many examples the two rows answered differently here"
+BY_MEAN = "2.80 standard errors at 5 % for a bootstrap"
 CORRECTED = (
     "p-values are two-sided; Holm's correction is over the comparisons of one column in one "
     "group. The tests are about the test examples: they do not cover how another seed would have "
@@ -102,7 +103,9 @@ def tests(table: Table) -> str:
         f"{by_sign}: {SIGN_TEST}" if signs else "",
         f"{listed[0].upper()}{listed[1:]}: {PAIRED}" if listed else "",
         CORRECTED,
-        DETECTABLE,
+        DETECTABLE.format(
+            how="; ".join([*([BY_SIGN] if signs else []), *([BY_MEAN] if listed else [])])
+        ),
     ]
     return " ".join(filter(None, sentences))
 

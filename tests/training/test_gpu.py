@@ -32,7 +32,9 @@ def test_precision(method, precision, make_run, finetune):
     facts = json.loads((run.folder / "adapter" / "provenance.json").read_text())
     assert facts["dtype"]["autocast"] == (None if precision == "bf16-pure" else precision)
     expected = torch.bfloat16 if precision == "bf16-pure" else torch.float32
-    assert {tensor.dtype for tensor in weights(run).values()} == {expected}
+    # Beside them, a random pattern keeps its places, which are whole numbers.
+    kept = {tensor.dtype for tensor in weights(run).values() if tensor.is_floating_point()}
+    assert kept == {expected}
     served = load_for_inference(run.spec, run.folder / "adapter", "cuda", "bfloat16")
     assert (served.device.type, served.dtype) == ("cuda", torch.bfloat16)
 

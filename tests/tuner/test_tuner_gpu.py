@@ -156,6 +156,10 @@ def test_a_recorded_step_is_the_step(pattern, dtype):
     replayed = loss.item(), gradients()
     clear()
     eager = step().item()
-    assert replayed[0] == pytest.approx(eager, rel=1e-5)
+    # In 16 bits a recording may pick other kernels, which round otherwise.
+    exact = dtype == torch.float32
+    assert replayed[0] == pytest.approx(eager, rel=1e-5 if exact else 2e-3)
     for a, b in zip(replayed[1], gradients(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        if exact:
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        assert (a - b).norm() <= 3e-2 * b.norm()

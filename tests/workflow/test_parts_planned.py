@@ -56,6 +56,8 @@ def workflow(tmp_path: Path) -> Path:
     folder = Path(shutil.copytree(WORKFLOW, tmp_path / "workflow"))
     for path in (folder / "experiments").glob("*.yaml"):
         path.unlink()
+    # Figures of the tables that are gone.
+    shutil.rmtree(folder / "figures")
     for path in (folder / "scales").glob("*.yaml"):
         edit(path, lambda value: value.pop("experiments", None))
     write(folder, EXPERIMENT)

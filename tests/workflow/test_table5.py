@@ -103,7 +103,8 @@ def test_a_retained_run_waits_for_the_full_run_of_its_seed() -> None:
 
 def test_full_fine_tuning_is_one_run_with_as_many_steps_as_the_patterns() -> None:
     plan = plan_of()
-    full = [s for s in plan.runs.values() if s.method == "full" and s.suite == "gsm8k"]
+    runs = [plan.runs[name] for name in plan.runs_of("table5")]
+    full = [spec for spec in runs if spec.method == "full"]
     assert len(full) == 1
     assert ".full.held12." in full[0].run
     assert (full[0].train_limit - full[0].held_out) // full[0].batch_size == full[0].max_steps
