@@ -187,7 +187,10 @@ def yaml_value(text: str):
     """An argument that is a value of config.yaml."""
     import yaml
 
-    return yaml.safe_load(text)
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise argparse.ArgumentTypeError(f"not valid YAML: {text}") from None
 
 
 def estimate(options: argparse.Namespace) -> None:

@@ -63,7 +63,8 @@ class Memory(Strict):
     ffn_bytes: float
     logits_gb: float
     of_frozen: dict[str, float]
-    padding: float = Field(ge=1)
+    packed: float = Field(ge=1)
+    padded: float = Field(ge=1)
     packed_bytes: float
 
 

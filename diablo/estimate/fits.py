@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from diablo.data.catalog import Model
 from diablo.data.decoding import Decoding
@@ -88,7 +90,7 @@ class Fits:
     def _advice(
         self, run: RunSpec, model: Model, quantized: QuantSpec | None, need: Need
     ) -> tuple[str, ...]:
-        def total(**changes) -> float:
+        def total(**changes: Any) -> float:
             changed = run.model_copy(update=changes)
             return training_need(changed, model, quantized, self.known).total
 
@@ -117,6 +119,11 @@ class Fits:
             )
         )
         if run.method == "full":
+            pure = {"precision": "bf16-pure", "micro_batch_size": 1}
+            if run.precision != "bf16-pure" and total(**pure) <= self.has:
+                found.append(
+                    "precision: bf16-pure (states in 16 bits too, which is another experiment)"
+                )
             found.append(self._adapter(run, model, quantized))
         return tuple(found)
 
@@ -128,13 +135,16 @@ class Fits:
             return f"an adapter instead of full fine-tuning (DiaBlo N = 64 on all layers: {small / GB:.0f} GB)"
         return f"not even an adapter as it is (DiaBlo N = 64: {small / GB:.0f} GB)"
 
-    def _bigger(self, whole, least=None) -> str:
-        """Cards that hold it as it is, else with the smallest micro batch and checkpointing."""
-        if names := [name for name, gpu in self.gpus.gpus.items() if whole(gpu)]:
+    def _bigger(
+        self, whole: Callable[[Gpu], bool], least: Callable[[Gpu], bool] | None = None
+    ) -> str:
+        """Bigger cards that hold it as it is, else with the smallest micro batch and checkpointing."""
+        more = {n: gpu for n, gpu in self.gpus.gpus.items() if self.usable(gpu) > self.has}
+        if names := [name for name, gpu in more.items() if whole(gpu)]:
             return f"a bigger GPU ({', '.join(names)})"
-        if least and (names := [name for name, gpu in self.gpus.gpus.items() if least(gpu)]):
+        if least and (names := [name for name, gpu in more.items() if least(gpu)]):
             return (
                 f"a bigger GPU ({', '.join(names)}) with a smaller micro batch and "
                 "gradient checkpointing"
             )
-        return "none of the GPUs that are known here, alone"
+        return "no single bigger GPU that is known here"

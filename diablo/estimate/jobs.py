@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from .flops import (
 )
 from .memory import FROZEN, GB, form_of
 from .rates import Rates
-from .sizes import test_sizes, train_size, trained_examples
+from .sizes import Count, test_sizes, train_size, trained_examples
 
 Key = tuple[str, str]
 
@@ -67,10 +68,14 @@ class Costs:
             names |= dict.fromkeys(waits_for(self.plan.runs[name]))
         return list(names)
 
-    def jobs_of(self, table: str) -> dict[Key, Job]:
-        """All jobs that make a table, by rule and name; runs that tables share have the same keys."""
+    def jobs_of(self, table: str, without: Collection[str] = ()) -> dict[Key, Job]:
+        """All jobs that make a table, by rule and name; runs that tables share have the same keys.
+
+        Args:
+            without: runs that are left out, with the models that only they need.
+        """
         found: list[Job] = []
-        runs = [self.plan.runs[name] for name in self.runs_of(table)]
+        runs = [self.plan.runs[name] for name in self.runs_of(table) if name not in without]
         trials = {trial for run in runs for trial in run.trials}
         quantised = {Path(path).parent.name for path in self.plan.quantizers_of(table)}
         quantised |= {run.quantized for run in runs if run.quantized}
@@ -85,7 +90,7 @@ class Costs:
         found += [self._once("finetune", run.run, self._finetune) for run in runs]
         found += [self._once("measure", f"{name} held out", self._held_out) for name in trials]
         for row in (row for group in self.plan.tables[table]["groups"] for row in group["rows"]):
-            for entry in row["runs"]:
+            for entry in (one for one in row["runs"] if one["run"] not in without):
                 if entry["scores"]:
                     found.append(self._once("generate", entry["run"], self._generate))
                     found.append(self._once("score", entry["run"], self._score))
@@ -102,7 +107,7 @@ class Costs:
         """The spec of a run's quantised base model."""
         return self.plan.quantized[run.quantized] if run.quantized else None
 
-    def _once(self, rule: str, name: str, make) -> Job:
+    def _once(self, rule: str, name: str, make: Callable[[str], Job]) -> Job:
         if (rule, name) not in self._made:
             self._made[rule, name] = make(name)
         return self._made[rule, name]
@@ -173,7 +178,11 @@ class Costs:
         parameters, full = matrix_parameters(model), run.method == "full"
         rate, start = self.rates.frozen(model, run.precision), self._start(weights)
         basis = self.rates.basis(model)
-        notes = (basis, size.source, f"{mean} tokens an example of {run.suite} (assumed)")
+        notes: tuple[str, ...] = (
+            basis,
+            size.source,
+            f"{mean} tokens an example of {run.suite} (assumed)",
+        )
         if run.method == "retained":
             tried = len(run.gammas or []) + 2 * (run.refine or 0)
             flops = float(tried * run.held_out * mean * 2 * parameters)
@@ -241,7 +250,7 @@ class Costs:
     def _score(self, name: str) -> Job:
         return Job("score", name, name, disk=1e6, rests_on=("no GPU; a megabyte a run (assumed)",))
 
-    def _tests(self, suite: SuiteSpec):
+    def _tests(self, suite: SuiteSpec) -> dict[str, Count]:
         return test_sizes(suite, self.plan.catalog.dataset(suite.dataset), self.known)
 
 

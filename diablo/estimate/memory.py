@@ -59,7 +59,9 @@ class Need:
         return self.fixed + self.activations
 
 
-def weight_bytes(run: RunSpec, model: Model, quantized: QuantSpec | None, known: Assumptions):
+def weight_bytes(
+    run: RunSpec, model: Model, quantized: QuantSpec | None, known: Assumptions
+) -> float:
     """Bytes of a run's frozen weights as they lie on the GPU."""
     packed = quantized is not None and (quantized.quantizer == "nf4" or quantized.form == "packed")
     each = known.memory.packed_bytes if packed else FROZEN[run.precision]
@@ -74,10 +76,11 @@ def token_bytes(model: Model, form: str, known: Assumptions) -> float:
     return layers * each * m.of_frozen[form]
 
 
-def micro_tokens(run: RunSpec, known: Assumptions) -> float:
+def micro_tokens(run: RunSpec, model: Model, known: Assumptions) -> float:
     """Tokens of a large micro batch: no example is longer than `max_length`."""
     mean = known.tokens_of(run.suite).train
-    return run.micro_batch_size * min(run.max_length, known.memory.padding * mean)
+    more = known.memory.packed if model.kind == "causal" else known.memory.padded
+    return run.micro_batch_size * min(run.max_length, more * mean)
 
 
 def training_need(
@@ -98,11 +101,11 @@ def training_need(
     if trainable == 0:
         return Need(weights, activations=known.memory.logits_gb * GB)
     wide = 2 if run.precision == "fp32" else 1
-    kept = micro_tokens(run, known) * token_bytes(model, form, known) * wide
+    kept = micro_tokens(run, model, known) * token_bytes(model, form, known) * wide
     if run.gradient_checkpointing:
         layers = model.shapes.layers + (model.shapes.decoder_layers or 0)
         # Each layer's input, and everything of the one layer that is computed again.
-        inputs = micro_tokens(run, known) * layers * model.shapes.hidden * 2 * wide
+        inputs = micro_tokens(run, model, known) * layers * model.shapes.hidden * 2 * wide
         kept = inputs + kept / layers
     return Need(
         weights=weights,

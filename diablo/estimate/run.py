@@ -11,7 +11,7 @@ import yaml
 
 from diablo.data.naming import unknown
 from diablo.experiments import Config
-from diablo.planning import resolve
+from diablo.planning import Plan, resolve
 from diablo.validation import validate
 
 from .facts import RULES, Assumptions, load_assumptions, load_gpus
@@ -83,8 +83,8 @@ def estimate(
     entries = []
     for name in names:
         left_out = refused.keys() & costs.runs_of(name)
-        jobs = costs.jobs_of(name)
-        new = {key: job for key, job in jobs.items() if key not in seen and job.run not in refused}
+        jobs = costs.jobs_of(name, without=refused)
+        new = {key: job for key, job in jobs.items() if key not in seen}
         shared = sum(rule == "finetune" for rule, _ in jobs.keys() & seen.keys())
         seen |= new
         entries.append(
@@ -156,10 +156,10 @@ def _totals(jobs: Iterable[Job], known: Assumptions, measured: bool) -> dict[str
     }
 
 
-def _not_counted(names: Iterable[str], plan) -> list[str]:
+def _not_counted(names: Iterable[str], plan: Plan) -> list[str]:
     """What these experiments do besides, in words."""
     found = [
-        "trouble: jobs that are run again, waiting in a queue",
+        "jobs that are run again, and waiting in a queue",
         "a cache of downloads, which holds them once more",
     ]
     if any(name in plan.probes for name in names):

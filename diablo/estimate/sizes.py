@@ -32,7 +32,9 @@ def train_size(name: str, dataset: Dataset, known: Assumptions) -> Count:
         return Count(options["train"], f"{name}: options of {CATALOGUE}")
     if name in known.train_examples:
         size = known.train_examples[name]
-        return Count(size, f"{name}: {size:,} training examples, recorded in {ASSUMED}")
+        return Count(
+            size, f"{name}: {size:,} training examples as published or in docs/data.md ({ASSUMED})"
+        )
     size = known.unknown_train
     return Count(size, f"{name}: unknown, {size:,} training examples assumed")
 
