@@ -15,7 +15,7 @@ from .rates import Rates
 
 @dataclass(frozen=True)
 class Completed:
-    """What a task's completions take: operations, seconds of one GPU, how many there are."""
+    """What a task's completions take: operations, seconds of one GPU, how many are kept (no beams)."""
 
     flops: float
     seconds: float
@@ -62,20 +62,21 @@ class Decoder:
         g, rate = self.known.generation, self.rates.frozen(self.model, self.precision)
         each = 2 * matrix_parameters(self.model)
         beams = decoding.num_beams > 1
-        completions = prompts * decoding.num_beams * (decoding.samples if decoding.drawn else 1)
+        kept = prompts * (decoding.samples if decoding.drawn else 1)
+        sequences = kept * decoding.num_beams
         cache = (prompt + new) * cache_bytes(self.model)
         free = self.rates.gpu.memory_gb * GB * self.known.memory.usable - self.weights
-        slots = max(1, min(g.slots, int(free / cache), completions))
+        slots = max(1, min(g.slots, int(free / cache), sequences))
         again = g.beam_recomputed if beams else 1
         read = (self.weights + slots * cache) / (
             self.rates.gpu.bandwidth_gbs * GB * g.bandwidth_share
         )
         step = max(read, each * slots * again / rate, g.step_floor_ms / 1000)
-        steps = new * max(1.0, completions / slots)
-        requests = completions * (new if beams else 1)
+        steps = new * max(1.0, sequences / slots)
+        requests = sequences * (new if beams else 1)
         prefill = prompts * prompt * each
         return Completed(
-            flops=prefill + completions * new * each * again,
+            flops=prefill + sequences * new * each * again,
             seconds=steps * step + requests * g.host_ms / 1000 + prefill / rate,
-            completions=completions,
+            completions=kept,
         )

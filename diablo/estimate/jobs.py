@@ -27,6 +27,15 @@ from .sizes import Count, test_sizes, train_size, trained_examples
 
 Key = tuple[str, str]
 
+#: What the time of a form in the benchmark files is.
+TIMED_AS = {
+    "inplace": "timed as DiaBlo's in place form",
+    "lora": "timed as LoRA",
+    "pissa": "timed as PiSSA",
+    "dora": "timed as DoRA",
+    "full": "timed in pure 16 bits alone (x_frozen); float32 weights are slower",
+}
+
 
 @dataclass(frozen=True)
 class Job:
@@ -191,7 +200,9 @@ class Costs:
         tokens = trained_examples(run, size.examples) * mean
         step = training_flops(parameters, trainable, full, run.gradient_checkpointing)
         plain = training_flops(parameters, trainable, full, False)
-        each = 4 * parameters / rate * self.rates.multiple(form_of(run.method), model)
+        form = form_of(run.method)
+        notes += (f"{run.method}: {TIMED_AS[form]}",)
+        each = 4 * parameters / rate * self.rates.multiple(form, model)
         seconds, flops = tokens * each * step / plain, tokens * step
         if run.gradient_examples:
             # Before training and at each epoch's end, every full gradient.
@@ -213,15 +224,15 @@ class Costs:
         weights, decoding = self._weights(run, model), Decoding(**suite.decoding)
         engine = Decoder(self.rates, self.known, model, weights, run.precision)
         turns = 2 if suite.second_turn else 1
-        flops, seconds, streams = 0.0, self._start(weights, 3), 0
+        flops, seconds, kept = 0.0, self._start(weights, 3), 0
         for task in protocol_of(suite).asked(suite.tasks):
             of = decoding.of(task)
             new = of.max_new_tokens if run.method == "zero-shot" else tokens.new
             new = min(new, of.max_new_tokens)
             done = engine.complete(sizes[task].examples * turns, tokens.prompt * turns, new, of)
             flops, seconds = flops + done.flops, seconds + done.seconds
-            streams += done.completions
-        disk = streams * self.known.jobs.completion_kb * 1e3
+            kept += done.completions
+        disk = kept * self.known.jobs.completion_kb * 1e3
         notes = (
             engine.basis,
             f"{tokens.new} new tokens a completion of {suite.suite} (assumed; zero-shot: the cap)",

@@ -12,7 +12,11 @@ WIDTH = 110
 def render(found: dict[str, Any]) -> str:
     """The value of `run.estimate` for a reader."""
     gpu, total = found["gpu"], found["total"]
-    where = "measured on this card" if gpu["measured"] else "this card was not measured"
+    where = (
+        "training steps were timed on this card"
+        if gpu["measured"]
+        else "this card was not measured"
+    )
     lines = [
         f"Estimate at scale {found['scale']}, one {gpu['title']} ({where}). Nothing here was run.",
         "",
@@ -27,7 +31,10 @@ def render(found: dict[str, Any]) -> str:
     for rule, notes in found["rests_on"].items():
         for note in notes:
             lines += _wrapped(f"{rule}: {note}")
-    lines += ["", "Ranges (low to high):"]
+    lines += [
+        "",
+        "Ranges (low to high; those of all are the rules' sums, as if all erred the same way):",
+    ]
     for rule, why in found["ranges"].items():
         if total["rules"][rule]["gpu_hours"]:
             one = total["rules"][rule]
