@@ -41,6 +41,20 @@ _SPECIAL = {
     "\N{DAGGER}": r"$\dagger$",
     "\N{DOUBLE DAGGER}": r"$\ddagger$",
     "\N{NO-BREAK SPACE}": "~",
+    # Symbols that pdflatex takes in mathematics alone.
+    "Δ": r"$\Delta$",
+    "Σ": r"$\Sigma$",
+    "γ": r"$\gamma$",
+    "σ": r"$\sigma$",
+    "τ": r"$\tau$",
+    "²": "$^2$",
+    "ᵀ": r"$^{\top}$",
+    "√": r"$\surd$",
+    "∘": r"$\circ$",
+    "·": r"$\cdot$",
+    "∞": r"$\infty$",
+    "⌈": r"$\lceil$",
+    "⌉": r"$\rceil$",
 }
 
 

@@ -69,15 +69,7 @@ def places(table: Table) -> list[tuple[dict[str, Any], Group, Row, Any]]:
             {
                 "table": plan["name"],
                 "scale": plan["scale"],
-                "group": group.label,
-                "paper_model": group.model,
-                "used_model": group.used_model,
-                "stand_in": bool(plan["stand_ins"]),
-                "stand_ins": "; ".join(plan["stand_ins"]),
-                "row": row.number,
-                "id": row.plan["id"],
-                "method": row.plan["method"],
-                "label": row.plan["label"],
+                **table.identity(group, row),
                 "setting_paper": row.setting,
                 "setting_used": row.setting_here or row.setting,
                 "run": run.name,
@@ -126,23 +118,5 @@ def writers(
         ".csv": lambda table: tidy(table).to_csv(index=False, lineterminator="\n"),
         ".md": lambda table: rendered("run_sections.md.jinja", table, esc=markdown_escape),
         ".html": lambda table: rendered("run_sections.html.jinja", table, autoescape=True),
-        ".tex": lambda table: rendered("run_sections.tex.jinja", table, esc=_latex),
+        ".tex": lambda table: rendered("run_sections.tex.jinja", table, esc=latex_escape),
     }
-
-
-#: Symbols that pdflatex takes in mathematics alone.
-SYMBOLS = {
-    "⌈": r"$\lceil$",
-    "⌉": r"$\rceil$",
-    "·": r"$\cdot$",
-    "σ": r"$\sigma$",
-    "τ": r"$\tau$",
-    "√": r"$\surd$",
-    "²": "$^2$",
-    "ᵀ": r"$^{\top}$",
-    "Σ": r"$\Sigma$",
-}
-
-
-def _latex(text: str) -> str:
-    return "".join(SYMBOLS.get(one) or latex_escape(one) for one in str(text))

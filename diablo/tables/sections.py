@@ -84,27 +84,12 @@ def to_html(page: Page) -> str:
     return template.render(heading=page.heading, place=page.place, parts=page.parts)
 
 
-#: Symbols that pdflatex takes in mathematics alone.
-SYMBOLS = {
-    "Δ": r"$\Delta$",
-    "²": "$^2$",
-    "⌈": r"$\lceil$",
-    "⌉": r"$\rceil$",
-    "∞": r"$\infty$",
-    "·": r"$\cdot$",
-}
-
-
-def _latex(text: str) -> str:
-    return "".join(SYMBOLS.get(one) or latex_escape(one) for one in text)
-
-
 def to_latex(page: Page) -> str:
     """A `table` float for each part, for `\\input`; needs the packages booktabs and graphicx."""
     floats = []
     for part in page.parts:
-        table = part.printed.map(_latex)
-        head, layout = [_latex(head) for head in table.columns], part.layout
+        table = part.printed.map(latex_escape)
+        head, layout = [latex_escape(head) for head in table.columns], part.layout
         if layout is None:  # a word a line: columns as narrow as their numbers
             layout = "r" * len(table.columns)
             stacks = [text.replace(" ", r" \\ ") for text in head]
@@ -115,7 +100,7 @@ def to_latex(page: Page) -> str:
                 [
                     r"\begin{table}[p]",
                     r"  \centering",
-                    rf"  \caption{{{_latex(part.title)}. {_latex(part.reading)}}}",
+                    rf"  \caption{{{latex_escape(part.title)}. {latex_escape(part.reading)}}}",
                     rf"  \label{{tab:{page.name}-{part.name.replace(' ', '-')}}}",
                     r"  \smallskip",
                     rf"  \resizebox{{\linewidth}}{{!}}{{\begin{{tabular}}{{{layout}}}",

@@ -219,6 +219,20 @@ class Table:
         """A row's name, with its group where the table has several."""
         return f"{group.label} / {row.name}" if len(self.groups) > 1 else row.name
 
+    def identity(self, group: Group, row: Row) -> dict[str, Any]:
+        """What every CSV says of the row that a line is about, and of the models behind it."""
+        return {
+            "group": group.label,
+            "paper_model": group.model,
+            "used_model": group.used_model,
+            "stand_in": bool(self.plan["stand_ins"]),
+            "stand_ins": "; ".join(self.plan["stand_ins"]),
+            "row": row.number,
+            "id": row.plan["id"],
+            "method": row.plan["method"],
+            "label": row.plan["label"],
+        }
+
     def paper_label(self, group: Group) -> str:
         """Head of the reported numbers."""
         return f"paper ({group.label})"
