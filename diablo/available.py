@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from diablo.data.prepare import check_sources
 from diablo.data.protocol import unknown
 from diablo.experiments import Config
 from diablo.planning import resolve
-from diablo.validation import validate
+from diablo.validation import read_yaml, validate
 
 
 def check_available(
@@ -35,7 +33,7 @@ def check_available(
     Raises:
         ValueError: an unknown experiment, or the list of problems.
     """
-    given = yaml.safe_load(config_path.read_text(encoding="utf-8")) or {}
+    given = read_yaml(config_path) or {}
     config = validate(Config, given | dict(instead), str(config_path))
     plan = resolve(config)
     models: set[str] = set()

@@ -247,6 +247,13 @@ def read_suite(path: Path):
     return validate(SuiteSpec, read_json(path), str(path))
 
 
+def read_model_spec(path: Path):
+    """:func:`read_spec` of a job that fine-tunes or runs the model: call it before torch is imported."""
+    spec = read_spec(path)
+    leave_out_unused(spec.quantized)
+    return spec
+
+
 def work_folder(run_folder: Path, part: str) -> Path:
     """Where a resume's files live: outside what Snakemake declares and cleans up."""
     return run_folder.parent.parent / ".work" / run_folder.name / part
@@ -256,8 +263,7 @@ def finetune(options: argparse.Namespace) -> None:
     from diablo.data.protocol import protocol_of
     from diablo.data.sources import locked
 
-    spec = read_spec(options.spec)
-    leave_out_unused(spec.quantized)
+    spec = read_model_spec(options.spec)
     from diablo.training import finetune as run
 
     folder = options.spec.parent
@@ -296,8 +302,7 @@ def quantize(options: argparse.Namespace) -> None:
 def generate(options: argparse.Namespace) -> None:
     from diablo.data.sources import locked
 
-    spec, suite = read_spec(options.spec), read_suite(options.suite)
-    leave_out_unused(spec.quantized)
+    spec, suite = read_model_spec(options.spec), read_suite(options.suite)
     from diablo.generation import generate as one_turn
     from diablo.generation.turns import generate_turns
 
@@ -344,8 +349,7 @@ def score(options: argparse.Namespace) -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
-    spec, folder = read_spec(options.spec), options.spec.parent
-    leave_out_unused(spec.quantized)
+    spec, folder = read_model_spec(options.spec), options.spec.parent
     from diablo.scoring.answer_loss import measure_held_out, measure_suite
 
     if options.suite is None:
@@ -355,9 +359,9 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def check_serving(options: argparse.Namespace) -> None:
+    spec, suite = read_model_spec(options.spec), read_suite(options.suite)
     from diablo.analysis.serving import check_serving as run
 
-    spec, suite = read_spec(options.spec), read_suite(options.suite)
     out = options.spec.parent / "serving" / f"{suite.suite}.json"
     run(
         spec,
@@ -370,7 +374,6 @@ def check_serving(options: argparse.Namespace) -> None:
 
 
 def ranks(options: argparse.Namespace) -> None:
-    from diablo.analysis.ranks import ranks as run
     from diablo.specs import ProbeSpec
     from diablo.validation import validate
 
@@ -378,7 +381,10 @@ def ranks(options: argparse.Namespace) -> None:
         probe = validate(ProbeSpec, json.loads(options.probe), "--probe")
     except json.JSONDecodeError as error:
         raise ValueError(f"--probe: not valid JSON ({error})") from None
-    run(read_spec(options.spec), probe, options.spec.parent, options.threads)
+    spec = read_model_spec(options.spec)
+    from diablo.analysis.ranks import ranks as run
+
+    run(spec, probe, options.spec.parent, options.threads)
 
 
 def aggregate(options: argparse.Namespace) -> None:
@@ -395,15 +401,12 @@ def theorems(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    import yaml
-
     from diablo.experiments import Config
     from diablo.report import render_report
-    from diablo.validation import validate
+    from diablo.validation import read_yaml, validate
 
     if options.results is None:
-        given = yaml.safe_load(options.config.read_text(encoding="utf-8")) or {}
-        config = validate(Config, given, str(options.config))
+        config = validate(Config, read_yaml(options.config) or {}, str(options.config))
         options.results = Path(config.results) / config.scale
     render_report(options.results, options.out, as_zip=options.zip)
 

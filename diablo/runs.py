@@ -141,7 +141,6 @@ class Runs:
     def _training(self, group: Group, row: Row, used: Settings, sizes: Sizes) -> dict[str, Any]:
         """The fields of a spec that say how is trained."""
         rows, needs, where = self.rows, METHODS[row.method].needs, self.rows.place(group, row)
-        data = rows.training_set()
         # A rank that was mapped keeps the paper's ratio of alpha to it.
         alpha = None
         if row.alpha is not None and row.rank is not None and sizes.rank is not None:
@@ -151,44 +150,43 @@ class Runs:
         batch = used.batch_size or 1
         copied = "dropout optimizer lr weight_decay schedule warmup_ratio epochs batch_size "
         copied += "max_grad_norm gradient_checkpointing"
-        shapes = rows.shapes(rows.used_model(group))
         return {
             **{key: getattr(used, key) for key in copied.split()},
-            "dataset": data,
-            "data_path": f"{rows.config.results}/{rows.scale.name}/data/{data}",
-            "num_blocks": sizes.num_blocks,
+            **self._where(group, row, used, sizes),
             "rank": sizes.rank,
             "block_size": sizes.block_size,
             "chosen_blocks": sizes.chosen_blocks,
             "alpha": alpha,
             "warmup_steps": used.warmup_steps or 0,
-            "modules": [] if row.method == "full" else linear_modules(used, shapes),
-            "layers": shapes.part(used.layers) if used.layers else None,
             "max_length": used.max_length or rows.protocol.max_length,
             "max_steps": used.steps,
             "micro_batch_size": min(used.micro_batch_size or batch, batch),
-            "train_limit": rows.limits().train,
             "calibration": used.calibration if "calibration" in needs else None,
             "gradient_examples": gradient_examples(rows, row, where),
+        }
+
+    def _where(self, group: Group, row: Row, used: Settings, sizes: Sizes) -> dict[str, Any]:
+        """The fields of a spec that say which examples are looked at, and what of the weights changes."""
+        rows, data = self.rows, self.rows.training_set()
+        shapes = rows.shapes(rows.used_model(group))
+        return {
+            "dataset": data,
+            "data_path": f"{rows.config.results}/{rows.scale.name}/data/{data}",
+            "train_limit": rows.limits().train,
+            "num_blocks": sizes.num_blocks,
+            "modules": [] if row.method == "full" else linear_modules(used, shapes),
+            "layers": shapes.part(used.layers) if used.layers else None,
         }
 
     def _retained(
         self, group: Group, row: Row, used: Settings, sizes: Sizes, seed: int
     ) -> dict[str, Any]:
         """The fields of a spec that say what is kept of which update, and how γ is searched."""
-        rows, retain = self.rows, self.rows.retain
+        retain = self.rows.retain
         assert retain is not None  # the experiment was checked for it
-        data = rows.training_set()
         return {
-            "dataset": data,
-            "data_path": f"{rows.config.results}/{rows.scale.name}/data/{data}",
-            "num_blocks": sizes.num_blocks,
+            **self._where(group, row, used, sizes),
             "pattern": row.pattern,
-            "modules": linear_modules(used, rows.shapes(rows.used_model(group))),
-            "layers": rows.shapes(rows.used_model(group)).part(used.layers)
-            if used.layers
-            else None,
-            "train_limit": rows.limits().train,
             "held_out": retain.held_out,
             "gammas": retain.gammas,
             "refine": retain.refine,

@@ -76,14 +76,18 @@ def _is_model(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, BaseModel)
 
 
+def read_yaml(path: Path) -> Any:
+    """What a YAML file says, None if it is empty; ValueError with its name if it is not YAML."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML ({error})") from error
+
+
 def load_yaml(model: type[Model], path: Path) -> Model:
     """Read and validate one YAML file.
 
     Raises:
         ValueError: if it is not YAML or does not fit; the message names the file and the key.
     """
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not valid YAML ({error})") from error
-    return validate(model, value, str(path))
+    return validate(model, read_yaml(path), str(path))

@@ -11,14 +11,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
 from diablo.data.protocol import unknown
 from diablo.data.source_kinds import KINDS, Source
 from diablo.experiments import WORKFLOW
 from diablo.io import sha256_json
-from diablo.validation import Strict, validate
+from diablo.validation import Strict, read_yaml, validate
 
 
 class Shapes(Strict):
@@ -121,10 +120,7 @@ def load_catalog(path: str | Path = WORKFLOW / "catalog.yaml") -> Catalog:
     Raises:
         ValueError: names the file, each bad key with its value, and the nearest valid key.
     """
-    try:
-        declared = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not valid YAML ({error})") from None
+    declared = read_yaml(Path(path))
     _check_source_keys(declared or {}, str(path))
     return validate(Catalog, declared, str(path))
 

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from diablo.data.naming import unknown
 from diablo.experiments import Config
 from diablo.planning import Plan, resolve
-from diablo.validation import validate
+from diablo.validation import read_yaml, validate
 
 from .facts import RULES, Assumptions, load_assumptions, load_gpus
 from .fits import Fits, Misfit
@@ -39,7 +37,7 @@ def command(
     Raises:
         ValueError: an unknown name, or (after the estimate of what fits is printed) runs that do not fit.
     """
-    given = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    given = read_yaml(config) or {}
     for key, value in instead.items():
         if isinstance(value, dict):
             value = {**(given.get(key) or {}), **value}
