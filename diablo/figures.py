@@ -17,6 +17,9 @@ from diablo.validation import Strict, load_yaml
 #: Settings that are numbers: lines over a logarithmic axis. Others are bars side by side.
 NUMBERS = ("num_blocks", "lr")
 
+#: Figure 1 is a drawing: it has no rows, no plan and no YAML file.
+SCHEMATIC = {"name": "figure1", "title": "Full fine-tuning, LoRA and DiaBlo"}
+
 #: Kinds of experiments that look into a model: one figure each, named after what is measured.
 LOOKS_INTO_MODELS = ("effective-rank", "gradient-norms")
 

@@ -8,18 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from diablo.experiments import WORKFLOW
+from diablo.figures import SCHEMATIC
 from diablo.report.assets import Assets, best_image
 from diablo.report.fragment import read_fragment
 from diablo.report.jobs import read_mapping
 from diablo.report.records import Records, read_records
+from diablo.validation import read_yaml
 
 #: Items with a section of their own: their headings. The others are experiments.
 SECTIONS = {
     "claims": "Claims of the paper",
-    "audit": "Audit of the pipeline",
+    "audit": "Audit of the paper",
+    "serving": "Adapter, merged and served model",
     "theorems": "Theorems",
     "speed": "Speed",
 }
@@ -87,11 +88,11 @@ class Item:
 
 
 def declared(workflow: Path = WORKFLOW) -> dict[str, dict[str, Any]]:
-    """Titles and sections of all experiments and of figures made from them, by name."""
+    """Titles and sections of all experiments, of figures made from them and of the drawing, by name."""
     paths = [
         path for kind in ("experiments", "figures") for path in (workflow / kind).glob("*.yaml")
     ]
-    return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(paths)}
+    return {SCHEMATIC["name"]: SCHEMATIC} | {path.stem: read_yaml(path) for path in sorted(paths)}
 
 
 def shown_runs(results: Path) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from diablo.io import read_json
 #: The verbs in the order of the chain; others come after them.
 ORDER = (
     *("download", "quantize", "finetune", "generate", "score", "measure"),
-    *("audit", "aggregate", "theorems"),
+    *("ranks", "check-serving", "aggregate", "theorems", "claims", "audit"),
 )
 
 
@@ -138,7 +138,7 @@ def _place(verb: str) -> int:
 def _files(results: Path) -> Iterator[Path]:
     """Files with provenance; checkpoints and half-written files lie in folders with a dot."""
     patterns = ["**/provenance.json", "**/*.provenance.json", "runs/*/held_out.json"]
-    patterns += [f"runs/*/{kind}/*.json" for kind in ("scores", "losses", "audit")]
+    patterns += [f"runs/*/{kind}/*.json" for kind in ("scores", "losses", "ranks", "serving")]
     found = {path for pattern in patterns for path in results.glob(pattern)}
     for path in sorted(found):
         hidden = any(part.startswith(".") for part in path.relative_to(results).parts)

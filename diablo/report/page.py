@@ -60,8 +60,7 @@ def _found(results: Path, assets: Assets) -> dict[str, Any]:
     anchors = {name: f"run-{name}" for name in runs}
     scale = scale_of(results)
     items = read_items(results, assets, anchors, scale)
-    if not items["audit"].made:
-        items["audit"].records = records.audit_records(results)
+    items["serving"].records = records.serving_records(results)
     if assets.beside:
         _keep_provenance(results, assets, runs)
     environments = Counter(job.environment for job in jobs)

@@ -56,20 +56,20 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def audit_records(results: Path) -> Records | None:
-    """The audits in the folders of runs, where no table of them was made; None without any.
+def serving_records(results: Path) -> Records | None:
+    """Whether the runs' adapters, merged and served models answer alike (`check-serving`); None without any.
 
     Raises:
-        ValueError: if an audit is not valid JSON or lacks its status; the message names the file.
+        ValueError: if a check is not valid JSON or lacks its status; the message names the file.
     """
     lines = []
-    for path in sorted(results.glob("runs/*/audit/*.json")):
+    for path in sorted(results.glob("runs/*/serving/*.json")):
         found = read_json(path)
         try:
             worst = max(pair["disagreement"] for pair in found["pairs"].values())
             line = [found[key] for key in ("run", "suite", "status", "prompts", "backend")]
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: not an audit ({error!r})") from None
+            raise ValueError(f"{path}: not a check of what is served ({error!r})") from None
         lines.append([str(value) for value in (*line, worst)])
     heads = ["run", "suite", "status", "prompts", "backend", "largest share of differing answers"]
     return Records(heads, lines) if lines else None

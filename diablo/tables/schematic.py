@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from diablo.data.catalog import load_catalog
+from diablo.figures import SCHEMATIC
 from diablo.provenance import Provenance
 from diablo.settings import MODULES
 from diablo.shapes import Shapes, diablo_parameters, lora_parameters
 from diablo.tables.frame import BASELINE, EDGE, SOFT, STYLE, WIDTH, Frame, write_figure
 
-HEADING = "Figure 1: Full fine-tuning, LoRA and DiaBlo"
+HEADING = f"Figure 1: {SCHEMATIC['title']}"
 #: The weight that is drawn: m1 inputs, m2 outputs, LoRA's rank and DiaBlo's number of blocks.
 DRAWN = (64, 48, 4, 8)
 #: The paper's usual settings for the layers beside it, of this model.

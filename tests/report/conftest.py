@@ -12,7 +12,7 @@ from diablo.io import write_json, write_text
 
 @pytest.fixture(scope="session")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a table, figures, claims, an audit, a run of its own and benchmarks; read only."""
+    """A folder with a table, figures, claims, a check of what is served, a run and benchmarks; read only."""
     results = tmp_path_factory.mktemp("results") / "demo"
     write_table(results)
     run = results / "runs" / "one.paper.s7"
@@ -20,9 +20,10 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run / "spec.json", {"run": run.name, "method": "diablo", "num_blocks": 64, "lr": 1e-3}
     )
     write_json(run / "adapter" / "provenance.json", FACTS)
-    nested = {"pairs": {"a/b": {"disagreement": 0.25}}, "provenance": {**FACTS, "verb": "audit"}}
-    audit = {"run": run.name, "suite": "toy", "status": "same", "prompts": 4, "backend": "vllm"}
-    write_json(run / "audit" / "toy.json", audit | nested)
+    facts = {**FACTS, "verb": "check-serving"}
+    nested = {"pairs": {"a/b": {"disagreement": 0.25}}, "provenance": facts}
+    served = {"run": run.name, "suite": "toy", "status": "same", "prompts": 4, "backend": "vllm"}
+    write_json(run / "serving" / "toy.json", served | nested)
     write_text(results / "tables" / "claims.csv", "claim,verdict,gap\nIt is <good>,holds,0.5\n")
     write_text(results.parent / "benchmarks/demo/runs/one.paper.s7/finetune.tsv", BENCHMARK)
     return results

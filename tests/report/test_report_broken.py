@@ -16,7 +16,7 @@ BROKEN = {
     "runs/a/adapter/provenance.json": "{",
     "runs/b/spec.json": "[]",
     "runs/c/scores/toy.json": "nonsense",
-    "runs/d/audit/toy.json": "{}",
+    "runs/d/serving/toy.json": "{}",
     "tables/table1.plan.json": "{",
     "tables/table2.plan.json": "[]",
     "tables/table1.provenance.json": "{",

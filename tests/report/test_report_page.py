@@ -34,7 +34,17 @@ def test_it_has_what_a_reader_looks_for(html: str) -> None:
     for text in ("It is <good>", "holds", "ffffffffffff with changes", SHA, "1.00 h", "2.00 h"):
         assert text in page.text
     names = {one["id"] for tag, one in page.tags if tag == "section"}
-    assert {"summary", "toy", "claims", "audit", "theorems", "speed", "cost", "runs"} <= names
+    assert {
+        "summary",
+        "toy",
+        "claims",
+        "audit",
+        "serving",
+        "theorems",
+        "speed",
+        "cost",
+        "runs",
+    } <= names
 
 
 def test_what_was_not_made_says_how_to_make_it(html: str) -> None:
@@ -61,8 +71,9 @@ def test_differences_have_a_word_beside_their_colour(html: str) -> None:
         assert f"<small>{word}</small>" in html
 
 
-def test_audits_of_runs_are_listed_where_they_have_no_table(html: str) -> None:
+def test_checks_of_what_is_served_are_listed(html: str) -> None:
     assert "largest share of differing answers" in html
+    assert "snakemake --cores 2 audit" in html  # the paper's audit, which was not made here
 
 
 def test_without_results_all_is_not_run(tmp_path: Path) -> None:
