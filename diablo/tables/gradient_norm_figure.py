@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib.style
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from diablo.tables import words
-from diablo.tables.frame import DIABLO, EDGE, PAPER, SOFT, STYLE, Frame, write_figure
+from diablo.tables.frame import DIABLO, EDGE, PAPER, SOFT, Frame
 from diablo.tables.gradient_norms import measured, tidy
-from diablo.tables.run_sections import caption
+from diablo.tables.run_sections import caption, draw_rows, foot
 from diablo.tables.table import Table
 
 PANEL = 2.8  # inches
@@ -41,22 +39,16 @@ WHAT = (
 
 def draw_gradient_norms(table: Table, folder: Path) -> dict[str, str]:
     """Write `<name>.png`, `.svg` and `.csv` into `folder`; return the caption by file name."""
-    name, text = table.plan["name"], f"{caption(table, WHAT)} {measured(table)}."
-    frame = tidy(table)
-    with matplotlib.style.context(STYLE):
-        write_figure(_figure(table, frame), frame, folder / name, table.heading, text)
-    return {name: text}
+    what = f"{caption(table, WHAT)} {measured(table)}."
+    return draw_rows(table, folder, what, tidy(table), _figure)
 
 
 def _figure(table: Table, data: pd.DataFrame) -> Any:
     rows = [(group, row) for group, row in table.rows if row.runs]
-    several = any(len(row.runs) > 1 for _, row in rows)
-    status = [
-        f"{table.row_name(group, row)}: {row.status}." for group, row in table.rows if not row.runs
-    ]
-    spread = " With several seeds their mean, and the matrices of all." if several else ""
-    foot = [*words.foot(table), f"{measured(table)}.{spread}", *status]
-    frame = Frame(table.heading, foot)
+    frame = Frame(
+        table.heading,
+        foot(table, measured(table), " With several seeds their mean, and the matrices of all."),
+    )
     lines = max(1, len(rows))
     figure = frame.canvas(PANEL * lines + GAP * (lines - 1))
     space = {"hspace": GAP / PANEL, "wspace": 0.24}

@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from diablo.tables import words
-from diablo.tables.frame import EDGE, SOFT, STYLE, Frame, write_figure
+from diablo.tables.frame import EDGE, SOFT, Frame
 from diablo.tables.ranks import MATRICES, powers, probed, short, tidy_ranks
-from diablo.tables.run_sections import caption
+from diablo.tables.run_sections import caption, draw_rows, foot
 from diablo.tables.table import Table
 
 PANEL = 2.6  # inches
@@ -39,22 +37,13 @@ WHAT = (
 
 def draw_ranks(table: Table, folder: Path) -> dict[str, str]:
     """Write `<name>.png`, `.svg` and `.csv` into `folder`; return the caption by file name."""
-    name, text = table.plan["name"], f"{caption(table, WHAT)} {probed(table)}."
-    frame = tidy_ranks(table)
-    with matplotlib.style.context(STYLE):
-        write_figure(_figure(table, frame), frame, folder / name, table.heading, text)
-    return {name: text}
+    what = f"{caption(table, WHAT)} {probed(table)}."
+    return draw_rows(table, folder, what, tidy_ranks(table), _figure)
 
 
 def _figure(table: Table, data: pd.DataFrame) -> Any:
     rows = [(group, row) for group, row in table.rows if row.runs]
-    several = any(len(row.runs) > 1 for _, row in rows)
-    spread = " Means over seeds, with their range." if several else ""
-    status = [
-        f"{table.row_name(group, row)}: {row.status}." for group, row in table.rows if not row.runs
-    ]
-    foot = [*words.foot(table), f"{probed(table)}.{spread}", *status]
-    frame = Frame(table.heading, foot)
+    frame = Frame(table.heading, foot(table, probed(table), " Means over seeds, with their range."))
     lines = max(1, len(rows))
     figure = frame.canvas(PANEL * lines + GAP * (lines - 1))
     space = {"hspace": GAP / PANEL, "wspace": 0.08}

@@ -1,4 +1,4 @@
-"""Pages of several tables of text under one heading, for the kinds of experiments that look into models."""
+"""Pages and figures of the kinds of experiments that look into models: several tables of text under one heading."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import matplotlib.style
 import pandas as pd
 
 from diablo.tables import words
+from diablo.tables.frame import STYLE, write_figure
 from diablo.tables.latex import latex_escape
 from diablo.tables.measures import read_plan
 from diablo.tables.render import markdown_escape, templates
@@ -94,6 +96,38 @@ def caption(table: Table, what: str) -> str:
         f"{not_run} of {len(table.rows)} rows were not run." if not_run else "",
     ]
     return " ".join(text for text in sentences if text)
+
+
+def foot(table: Table, measured: str, of_seeds: str) -> list[str]:
+    """What stands under a figure: what it was made from, how it was measured, rows that were not run.
+
+    Args:
+        measured: without its full stop.
+        of_seeds: what is shown of rows with several seeds; only said where there are any.
+    """
+    several = any(len(row.runs) > 1 for _, row in table.rows)
+    status = [
+        f"{table.row_name(group, row)}: {row.status}." for group, row in table.rows if not row.runs
+    ]
+    return [*words.foot(table), f"{measured}.{of_seeds if several else ''}", *status]
+
+
+def draw_rows(
+    table: Table,
+    folder: Path,
+    what: str,
+    data: pd.DataFrame,
+    figure: Callable[[Table, pd.DataFrame], Any],
+) -> dict[str, str]:
+    """Write `<name>.png`, `.svg` and `.csv` of `data` into `folder`; return the caption by file name.
+
+    Args:
+        what: is shown and how it was measured, for the caption.
+    """
+    name = table.plan["name"]
+    with matplotlib.style.context(STYLE):
+        write_figure(figure(table, data), data, folder / name, table.heading, what)
+    return {name: what}
 
 
 def not_run(table: Table, width: int) -> list[tuple[str, ...]]:
