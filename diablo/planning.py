@@ -94,7 +94,7 @@ class Plan:
         specs = [self.runs[run] for run in self.runs_of(table)]
         found = {spec.dataset for spec in specs if spec.dataset}
         if self.tables[table]["kind"] != "gradient-variance":
-            found |= {self.suites[f"{spec.suite}-{spec.variant}"].dataset for spec in specs}
+            found |= {self.suites[spec.suite_key].dataset for spec in specs}
         return sorted(found)
 
 

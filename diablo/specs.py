@@ -77,6 +77,11 @@ class RunSpec(Strict):
     protocol: dict[str, Any] | None = None
 
     @property
+    def suite_key(self) -> str:
+        """Name of the SuiteSpec that scores the run."""
+        return f"{self.suite}-{self.variant}"
+
+    @property
     def digest(self) -> str:
         """Hash of everything that defines the run (all fields but its own name)."""
         return sha256_json(self.model_dump(exclude={"run"}))

@@ -110,7 +110,7 @@ class Costs:
     def parts(self, run: str) -> tuple[RunSpec, Model, SuiteSpec]:
         """A run with its model and its suite."""
         spec = self.plan.runs[run]
-        return spec, self.plan.catalog.model(spec.model), self.plan.suites[_suite_key(spec)]
+        return spec, self.plan.catalog.model(spec.model), self.plan.suites[spec.suite_key]
 
     def quantized(self, run: RunSpec) -> QuantSpec | None:
         """The spec of a run's quantised base model."""
@@ -269,7 +269,3 @@ def waits_for(run: RunSpec) -> list[str]:
     """Names of the runs that must be there before `run`: its trials, mask and full update."""
     adapters = [path for path in (run.mask_adapter, run.full_adapter) if path]
     return [*run.trials, *(Path(path).parent.name for path in adapters)]
-
-
-def _suite_key(run: RunSpec) -> str:
-    return f"{run.suite}-{run.variant}"

@@ -17,8 +17,7 @@ KINDS = ("passed", "failed", "timeout", "memory", "crashed")
 
 def facts(table: Table) -> dict[str, str]:
     """The sandbox and the judge that were used, each once; empty where none was."""
-    # Runs of kinds that look into models have no scores.
-    runs = [run for run in distinct_runs(table) if isinstance(run, Run)]
+    runs = list(distinct_runs(table))
     sandboxes = dict.fromkeys(_sandbox(run.scoring) for run in runs if run.scoring.get("sandbox"))
     return {"Sandbox": "; ".join(sandboxes), "Judge": _judges(runs)}
 

@@ -35,7 +35,8 @@ def facts(table: Table) -> dict[str, str]:
     """
     plan = table.plan
     describe = plan.get("scale_describe")
-    scored = plan["kind"] != "gradient-variance"
+    # Other kinds look into the training or the model: nothing is decoded, and no score has an origin.
+    scored = plan["kind"] in ("accuracy", "averages")
     found = {"Scale": f"{plan['scale']}: {describe}" if describe else str(plan["scale"])}
     found |= _by_part(plan, "Protocol", _protocol)
     if scored:

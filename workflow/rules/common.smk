@@ -137,7 +137,7 @@ def overlap_of(wildcards):
 
 
 def suite_key(run):
-    return f"{PLAN.runs[run].suite}-{PLAN.runs[run].variant}"
+    return PLAN.runs[run].suite_key
 
 
 def suite_of(wildcards):
