@@ -8,23 +8,15 @@ from __future__ import annotations
 
 import sys
 
-#: For generation with an assistant model; for 4-bit base models.
-ASSISTED, PACKED = "sklearn", "bitsandbytes"
-
-
-def leave_out(*packages: str) -> None:
-    """Make packages look as if they were not installed, for this process; those already imported stay.
-
-    Both libraries ask `importlib.util.find_spec` first, which finds nothing where `sys.modules` has None.
-    """
-    for package in packages:
-        sys.modules.setdefault(package, None)  # type: ignore[arg-type]
-
 
 def leave_out_unused(quantized: str | None) -> None:
-    """Before a job that fine-tunes or runs a model: leave out what this model's base has no use for.
+    """Before a job that fine-tunes or runs a model: make packages look as if they were not installed.
+
+    Both libraries ask `importlib.util.find_spec` first, which finds nothing where `sys.modules` has None.
+    What is already imported stays.
 
     Args:
         quantized: name of the run's quantised base model, None for one in floating point.
     """
-    leave_out(ASSISTED, *([] if quantized else [PACKED]))
+    for package in ("sklearn", *([] if quantized else ["bitsandbytes"])):
+        sys.modules.setdefault(package, None)  # type: ignore[arg-type]
