@@ -22,6 +22,8 @@ rule finetune_run:
         gpu=1,
     params:
         lock=LOCK,
+        code=code_of("finetune"),
+        protocol=trained_protocol,
     shell:
         "{DIABLO} finetune {input.spec} --threads {threads} 2>&1 | tee {log}"
 

@@ -1,0 +1,124 @@
+"""Digests that tell Snakemake when a result is outdated: of the code, and of the protocol, that made it.
+
+The rules have them as parameters. Comments, docstrings and formatting change neither.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diablo.closure import Closure
+from diablo.code_graph import Graph
+from diablo.data.protocol import Protocol, load_protocol
+from diablo.io import sha256_json
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: What no result depends on. Fetched files are checked against hashes, wherever they are found; a
+#: provenance describes a result and changes none; which protocol is used is a digest of its own.
+APART = (
+    "diablo.data.access",
+    "diablo.data.hub",
+    "diablo.data.sources",
+    "diablo.provenance",
+    "diablo/data/protocols",
+)
+
+#: The only fields of a protocol that encoding a training example reads.
+TRAINING = (
+    "train_prompt",
+    "response",
+    "tokenize",
+    "mask_prompt",
+    "append_eos",
+    "special_tokens",
+    "max_prompt_length",
+    "mask_suffix",
+    "with_input",
+)
+
+
+@functools.cache
+def graph(root: Path = ROOT) -> Graph:
+    """The project's source as it is now; read once in a process."""
+    return Graph(root, APART)
+
+
+@functools.cache
+def verb_digest(verb: str, root: Path = ROOT) -> str:
+    """Digest of all code that `diablo VERB` runs through, and of its options.
+
+    Raises:
+        ValueError: if there is no such verb.
+    """
+    name = verb.replace("-", "_")
+    found = Closure(graph(root)).follow(("diablo.cli", name)).found
+    return sha256_json([options(verb, root), found])
+
+
+@functools.cache
+def code_digest(*entries: str, root: Path = ROOT) -> str:
+    """Digest of all code that functions (`module:name`) run through.
+
+    Raises:
+        ValueError: if one is not there.
+    """
+    targets = [tuple(entry.split(":")) for entry in entries]
+    return sha256_json(Closure(graph(root)).follow(*targets).found)  # type: ignore[arg-type]
+
+
+def function_digest(function: Any) -> str:
+    """`code_digest` of a function of this project, such as a registry's."""
+    function = inspect.unwrap(function)
+    return code_digest(f"{function.__module__}:{function.__qualname__}")
+
+
+def options(verb: str, root: Path = ROOT) -> list[str]:
+    """The statements that declare a verb's options, without their help.
+
+    Raises:
+        ValueError: if there is no such verb.
+    """
+    module = graph(root).module("diablo.cli")
+    assert module is not None, "the command line"
+    found, current = [], None
+    for statement in module.definitions["parser"][0].body:  # type: ignore[attr-defined]
+        call = getattr(statement, "value", None)
+        if not isinstance(call, ast.Call):
+            continue
+        if getattr(call.func, "id", None) == "verb":
+            current = call.args[0].value  # type: ignore[attr-defined]
+        elif current == verb:
+            kept = [k for k in call.keywords if k.arg not in ("help", "metavar")]
+            found.append(ast.dump(ast.Call(call.func, call.args, kept)))
+        if current == verb and not found:
+            found.append(verb)
+    if not found:
+        raise ValueError(f"{verb}: no verb of diablo.cli")
+    return found
+
+
+@functools.cache
+def protocol_digest(suite: str, variant: str, training: bool = False) -> str:
+    """Digest of a declared protocol, or of the part that training depends on.
+
+    Raises:
+        ValueError: if it is not declared.
+    """
+    return sha256_json(protocol_facts(load_protocol(suite, variant), training))
+
+
+def protocol_facts(protocol: Protocol, training: bool = False) -> Mapping[str, Any]:
+    """A protocol's fields as JSON, or only those that training depends on."""
+    fields = dataclasses.asdict(protocol)
+    if not training:
+        return fields
+    facts = {key: fields[key] for key in TRAINING}
+    facts["with_input"] = fields["with_input"].get("train_prompt")
+    return facts
