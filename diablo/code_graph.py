@@ -100,7 +100,8 @@ class Graph:
     def __init__(self, root: Path, apart: Iterable[str] = ()):
         self.root, self.apart = root, tuple(apart)
         self._modules: dict[str, Module | None] = {}
-        self._plain: dict[int, str] = {}
+        # By the node, not its id(), which another node has once this one is gone.
+        self._plain: dict[ast.AST, str] = {}
 
     def module(self, name: str) -> Module | None:
         """The module of that name; None if it is none of these packages'."""
@@ -116,9 +117,9 @@ class Graph:
 
     def plain(self, node: ast.AST) -> str:
         """SHA-256 of a statement without its place, docstrings and formatting."""
-        if id(node) not in self._plain:
-            self._plain[id(node)] = hashlib.sha256(ast.dump(node).encode()).hexdigest()
-        return self._plain[id(node)]
+        if node not in self._plain:
+            self._plain[node] = hashlib.sha256(ast.dump(node).encode()).hexdigest()
+        return self._plain[node]
 
 
 def imported(statement: ast.Import | ast.ImportFrom, package: list[str]) -> dict[str, Target]:

@@ -18,6 +18,9 @@ from diablo.code_graph import Graph
 from diablo.data.protocol import Protocol, load_protocol
 from diablo.io import sha256_json
 
+#: Fields of a protocol that tables show and no number depends on; `flaws` have set other fields by now.
+SHOWN = ("describe", "unstated", "test_sizes", "flaws")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 #: What no result depends on. Fetched files are checked against hashes, wherever they are found; a
@@ -106,7 +109,7 @@ def options(verb: str, root: Path = ROOT) -> list[str]:
 
 @functools.cache
 def protocol_digest(suite: str, variant: str, training: bool = False) -> str:
-    """Digest of a declared protocol, or of the part that training depends on.
+    """Digest of what results depend on in a declared protocol, or of the part that training does.
 
     Raises:
         ValueError: if it is not declared.
@@ -115,10 +118,10 @@ def protocol_digest(suite: str, variant: str, training: bool = False) -> str:
 
 
 def protocol_facts(protocol: Protocol, training: bool = False) -> Mapping[str, Any]:
-    """A protocol's fields as JSON, or only those that training depends on."""
+    """A protocol's fields that a result depends on, or only those that training does."""
     fields = dataclasses.asdict(protocol)
     if not training:
-        return fields
+        return {key: value for key, value in fields.items() if key not in SHOWN}
     facts = {key: fields[key] for key in TRAINING}
     facts["with_input"] = fields["with_input"].get("train_prompt")
     return facts
