@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from diablo.code_graph import EFFECTS, Graph, Module, Target, imported
@@ -12,13 +13,23 @@ from diablo.code_graph import EFFECTS, Graph, Module, Target, imported
 class Closure:
     """What is reached from some entry points.
 
+    Args:
+        graph: of the source.
+        chosen: package -> its modules that a name made at run time can mean (default: any of them).
+        apart: more modules that are not looked into.
+
     Attributes:
         found: `module:name` -> SHA-256 of its plain source; `module>name` -> what of another library the
             name stands for; path of a data file (relative to the root) -> SHA-256.
     """
 
-    def __init__(self, graph: Graph):
-        self.graph = graph
+    def __init__(
+        self,
+        graph: Graph,
+        chosen: Mapping[str, Collection[str]] | None = None,
+        apart: Collection[str] = (),
+    ):
+        self.graph, self.chosen, self.apart = graph, chosen or {}, apart
         self.found: dict[str, str] = {}
         self._visited: set[Target] = set()
         self._touched: set[str] = set()
@@ -51,7 +62,7 @@ class Closure:
 
     def _visit(self, name: str, symbol: str | None) -> None:
         module = self.graph.module(name)
-        if module is None or self.graph.is_apart(name):
+        if module is None or self.graph.is_apart(name) or name in self.apart:
             return
         self._touch(name)
         if symbol is None:
@@ -150,9 +161,9 @@ class Closure:
             package = str(node.values[0].value).removesuffix(".")
             here = self.graph.module(package)
             if here and here.path.name == "__init__.py":
-                for path in sorted(here.path.parent.glob("*.py")):
-                    if path.name != "__init__.py":
-                        self._want(f"{package}.{path.stem}", None)
+                names = {path.stem for path in here.path.parent.glob("*.py")} - {"__init__"}
+                for name in sorted(self.chosen.get(package, names)):
+                    self._want(f"{package}.{name}", None)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value:
             if all(map(str.isidentifier, node.value.split("."))) and self.graph.module(node.value):
                 self._want(node.value, None)

@@ -144,9 +144,7 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
         for node in ast.walk(statement):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 yield node.id
-            elif isinstance(statement, _COMPOUND) and isinstance(
-                node, (ast.ClassDef, *_FUNCTIONS)
-            ):
+            elif isinstance(statement, _COMPOUND) and isinstance(node, (ast.ClassDef, *_FUNCTIONS)):
                 yield node.name
     elif type(statement).__name__ == "TypeAlias":
         yield statement.name.id  # type: ignore[attr-defined]

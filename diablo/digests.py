@@ -17,9 +17,12 @@ from diablo.closure import Closure
 from diablo.code_graph import Graph
 from diablo.data.protocol import Protocol, load_protocol
 from diablo.io import sha256_json
+from diablo.methods import RETAINED, get_method
+from diablo.scoring import SCORERS
 
-#: Fields of a protocol that tables show and no number depends on; `flaws` have set other fields by now.
-SHOWN = ("describe", "unstated", "test_sizes", "flaws")
+#: Fields of a protocol that tables show and no number depends on, or that are used by way of what they
+#: set: `flaws` other fields, `decoding` and `max_length` what the scale leaves of them in the specs.
+SHOWN = ("describe", "unstated", "test_sizes", "flaws", "decoding", "max_length")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,15 +57,36 @@ def graph(root: Path = ROOT) -> Graph:
 
 
 @functools.cache
-def verb_digest(verb: str, root: Path = ROOT) -> str:
+def verb_digest(
+    verb: str, method: str | None = None, scorer: str | None = None, root: Path = ROOT
+) -> str:
     """Digest of all code that `diablo VERB` runs through, and of its options.
 
+    Args:
+        method, scorer: the run's method and the suite's scorer, if the verb looks them up in a registry:
+            the other ones' files are left out.
+
     Raises:
-        ValueError: if there is no such verb.
+        ValueError: if there is no such verb, method or scorer.
     """
     name = verb.replace("-", "_")
-    found = Closure(graph(root)).follow(("diablo.cli", name)).found
+    found = verb_closure(name, method, scorer, root).found
     return sha256_json([options(verb, root), found])
+
+
+def verb_closure(
+    name: str, method: str | None = None, scorer: str | None = None, root: Path = ROOT
+) -> Closure:
+    """What a verb's function in `diablo.cli` reaches; see :func:`verb_digest`."""
+    chosen: dict[str, set[str]] = {}
+    apart: set[str] = set()
+    # A retained update looks at another run's method too.
+    if method is not None and method != RETAINED:
+        chosen["diablo.methods"] = {get_method(method).module}
+        apart.add("diablo.training.retained")
+    if scorer is not None:
+        chosen["diablo.scoring"] = {SCORERS[scorer][0]}
+    return Closure(graph(root), chosen, apart).follow(("diablo.cli", name))
 
 
 @functools.cache

@@ -82,5 +82,8 @@ def publish_log(path: Path, target: Path) -> list[dict]:
 
 def logs(run_folder: Path, spec: Any) -> dict[str, Path]:
     """What a run writes beside its adapter, by path from the adapter's folder."""
-    names = ["log.jsonl", *(["gradients.jsonl"] if getattr(spec, "gradient_examples", None) else [])]
+    names = [
+        "log.jsonl",
+        *(["gradients.jsonl"] if getattr(spec, "gradient_examples", None) else []),
+    ]
     return {f"../{name}": run_folder / name for name in names}

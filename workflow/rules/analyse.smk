@@ -18,7 +18,7 @@ rule check_serving:
         gpu=1,
     params:
         lock=LOCK,
-        code=code_of("check-serving"),
+        code=run_code("check-serving"),
         protocol=asked_protocol,
         backend=SETTINGS.backend,
     shell:
@@ -42,7 +42,7 @@ rule probe_ranks:
         gpu=1,
     params:
         lock=LOCK,
-        code=code_of("ranks"),
+        code=run_code("ranks"),
         protocol=trained_protocol,
         probe=lambda wildcards: PLAN.probes[wildcards.probe].model_dump_json(),
     shell:

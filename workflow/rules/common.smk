@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(workflow.basedir)))
 
 from snakemake.exceptions import WorkflowError
 
+from diablo.data.protocol import protocol_of
 from diablo.digests import code_digest, function_digest, protocol_digest, verb_digest
 from diablo.experiments import Config
 from diablo.validation import validate
@@ -82,10 +83,19 @@ wildcard_constraints:
     experiment="|".join(PLAN.tables),
 
 
-# What Snakemake cannot see: the code that a verb runs through. A function, so that only the digests of
-# the jobs in question are computed.
+# What Snakemake cannot see: the code that a verb runs through, of the run's own method and the suite's
+# own scorer. Functions, so that only the digests of the jobs in question are computed.
 def code_of(verb):
     return lambda wildcards: verb_digest(verb)
+
+
+def run_code(verb):
+    return lambda wildcards: verb_digest(verb, PLAN.runs[wildcards.run].method)
+
+
+def score_code(wildcards):
+    run = PLAN.runs[wildcards.run]
+    return verb_digest("score", run.method, protocol_of(run).scorer)
 
 
 def model_code(wildcards):

@@ -21,7 +21,7 @@ rule generate_suite:
         gpu=1,
     params:
         lock=LOCK,
-        code=code_of("generate"),
+        code=run_code("generate"),
         protocol=asked_protocol,
         backend=SETTINGS.backend,
     shell:
