@@ -17,8 +17,11 @@ from typing import Any
 from diablo.io import read_json, sha256_file
 
 #: Files that are provenance or have it inside, in the folder of a scale.
-RECORDS = ("**/provenance.json", "**/*.provenance.json", "runs/*/held_out.json") + tuple(
-    f"runs/*/{kind}/*.json" for kind in ("scores", "losses", "serving", "ranks")
+RECORDS = (
+    "**/provenance.json",
+    "**/*.provenance.json",
+    "runs/*/held_out.json",
+    *(f"runs/*/{kind}/*.json" for kind in ("scores", "losses", "serving", "ranks")),
 )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 from workspace import REPOSITORY, Workspace
@@ -153,8 +152,8 @@ CHANGES = {
     "a caption": ("report/captions/table.rst", "The paper's", "Of the paper", {}),
     "another data set's builder": (
         "diablo/data/glue.py",
-        "import ",
-        "import os\nos.x = 1\nimport ",
+        "import hashlib\n",
+        "import json as hashlib\n",
         {},
     ),
 }
