@@ -164,8 +164,10 @@ class Closure:
                 names = {path.stem for path in here.path.parent.glob("*.py")} - {"__init__"}
                 for name in sorted(self.chosen.get(package, names)):
                     self._want(f"{package}.{name}", None)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value:
-            if all(map(str.isidentifier, node.value.split("."))) and self.graph.module(node.value):
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            parts = node.value.split(".")
+            named = len(parts) > 1 and all(map(str.isidentifier, parts))
+            if named and self.graph.module(node.value):
                 self._want(node.value, None)
 
     def _files(self, module: Module, statement: ast.stmt) -> None:

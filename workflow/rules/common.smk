@@ -101,9 +101,7 @@ def score_code(wildcards):
 def model_code(wildcards):
     from diablo.data.prepare import MODEL_BUILDERS
 
-    return function_digest(
-        MODEL_BUILDERS[PLAN.catalog.models[wildcards.model].builder]
-    )
+    return function_digest(MODEL_BUILDERS[PLAN.catalog.models[wildcards.model].builder])
 
 
 # Of this data set's own builder: another one's code makes nothing of it.
