@@ -64,6 +64,16 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", required=True, help="the value")
     sub.add_argument("--out", type=Path, required=True)
 
+    sub = verb("estimate", estimate, "runs, GPU-hours, disk and download, before anything is run")
+    sub.add_argument("targets", nargs="*", help="experiments and figures (default: all)")
+    sub.add_argument("--gpu", default="h100", help="a card of diablo/estimate/gpus.yaml")
+    sub.add_argument("--config", type=Path, default=Path("config.yaml"))
+    sub.add_argument("--scale", help="instead of the config's scale")
+    sub.add_argument("--limits", type=yaml_value, help="instead of the config's: '{train: 512}'")
+    sub.add_argument("--only", nargs="+", help="rows, methods or groups, as filters.only")
+    sub.add_argument("--skip", nargs="+", help="rows, methods or groups, as filters.skip")
+    sub.add_argument("--json", action="store_true", help="all numbers as JSON")
+
     sub = verb("finetune", finetune, "fine-tune one run from its spec.json")
     sub.add_argument("spec", type=Path)
     sub.add_argument("--threads", type=int)
@@ -173,6 +183,25 @@ def check(options: argparse.Namespace) -> None:
     instead = {key: value for key, value in given.items() if value}
     scale = check_available(options.check, options.config, instead, options.mirror, options.cache)
     print(f"all sources of {', '.join(options.check)} are here (scale {scale})")
+
+
+def yaml_value(text: str):
+    """An argument that is a value of config.yaml."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise argparse.ArgumentTypeError(f"not valid YAML: {text}") from None
+
+
+def estimate(options: argparse.Namespace) -> None:
+    from diablo.estimate.run import command
+
+    instead = {key: value for key in ("scale", "limits") if (value := getattr(options, key))}
+    if filters := {key: value for key in ("only", "skip") if (value := getattr(options, key))}:
+        instead["filters"] = filters
+    command(options.targets, options.gpu, options.config, instead, options.json)
 
 
 def check_overlap(options: argparse.Namespace) -> None:

@@ -139,9 +139,17 @@ class Rows:
 
     @property
     def retain(self) -> Retain | None:
-        """How γ is searched: as the scale says for this experiment, else as the experiment does."""
+        """How γ is searched: as the scale says for this experiment, else as the experiment does.
+
+        A cap on the training examples caps what is held out of them, at a quarter: a user's cap is for all
+        targets, and must not make one of them impossible.
+        """
         own = self.scale.experiments.get(self.experiment.name)
-        return (own and own.retain) or self.experiment.retain
+        found = (own and own.retain) or self.experiment.retain
+        limit = self.limits().train
+        if found is None or limit is None:
+            return found
+        return found.model_copy(update={"held_out": min(found.held_out, max(1, limit // 4))})
 
     def lr_from(self, row: Row) -> str | None:
         """Where a row's learning rate comes from; None without training."""

@@ -42,8 +42,8 @@ def read_losses(
         path: `losses/<suite>.json`.
         wanted: the run, suite and variant that it must be of.
         shown: by task the ids of the examples that were scored, and whether all of them have a gold
-            answer; the losses must be of the same ones. A task of which none was scored may be left
-            out of the file.
+            answer; the losses must be of the same ones. A task of which none was scored, or none has a
+            gold answer (harmless prompts of real data), may be left out of the file.
         scored: tasks of the run's score file; those that the table does not show are left out.
 
     Raises:
@@ -58,7 +58,7 @@ def read_losses(
     found = {
         task: _examples(path, content, task, ids, complete)
         for task, (ids, complete) in {**shown, **alone}.items()
-        if ids or task in content["tasks"]
+        if task in content["tasks"] or (ids and complete)
     }
     return Losses(path, found)
 

@@ -19,6 +19,9 @@ from diablo.tables.losses import Losses, read_losses
 from diablo.tables.measures import Measure, entry_measures
 from diablo.tables.scores import Entry, read_entry
 
+#: Metrics of completions that no gold answer is needed for.
+WITHOUT_GOLD = ("rating", "refusal")
+
 
 @dataclass(frozen=True)
 class Training:
@@ -117,14 +120,15 @@ def _loss_tasks(
 ) -> dict[str, tuple[set[str], bool]]:
     """By prompt task: the examples that were scored, and whether all of them have a gold answer.
 
-    Chat questions have a reference answer for some categories only.
+    Chat questions have a reference answer for some categories only, prompts whose refusals are counted for
+    some data sets only: neither is scored by it.
     """
     found: dict[str, tuple[set[str], bool]] = {}
     for one in measures:
         ids, complete = found.get(one.task, (set(), True))
         scored = entries[one.key].ids if one.key in entries else set()
         # Of several entries of a task the first: a second turn has fewer questions.
-        found[one.task] = (ids or scored, complete and one.metric != "rating")
+        found[one.task] = (ids or scored, complete and one.metric not in WITHOUT_GOLD)
     return found
 
 
