@@ -17,16 +17,15 @@ from diablo.lean import leave_out_unused
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit status (2 for a mistake of the user's)."""
+    """Run one verb; returns the exit status (2 for a mistake of the user's, 1 for a failed check)."""
     parsed = parser().parse_args(arguments)
     try:
-        parsed.call(parsed)
+        return parsed.call(parsed) or 0
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         if os.environ.get("DIABLO_DEBUG"):
             raise
         print(f"diablo {parsed.verb}: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"diablo {__version__}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def verb(name: str, call: Callable[[argparse.Namespace], None], help: str):
+    def verb(name: str, call: Callable[[argparse.Namespace], int | None], help: str):
         sub = verbs.add_parser(name, help=help, description=help)
         sub.set_defaults(call=call)
         return sub
@@ -158,6 +157,9 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         help="results of a scale: its tables/ is read and written",
     )
+    sub = verb("verify", verify, "hash all results again and compare them with their provenance")
+    sub.add_argument("results", type=Path, help="results/<scale>, whole or in part")
+    sub.add_argument("--json", action="store_true", help="print everything as JSON")
     return top
 
 
@@ -427,3 +429,11 @@ def claims(options: argparse.Namespace) -> None:
     from diablo.claims.run import claims as run
 
     run(options.out / "tables")
+
+
+def verify(options: argparse.Namespace) -> int:
+    from diablo.verify import verify as run
+
+    found = run(options.results)
+    print(found.as_json() if options.json else "\n".join(found.lines()))
+    return 0 if found.good else 1

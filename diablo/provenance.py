@@ -12,7 +12,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,10 @@ PACKAGES = (
     "bitsandbytes",
     "compressed-tensors",
 )
+
+
+#: Ending of the provenance of files that share their folder with others.
+SUFFIX = ".provenance.json"
 
 
 class Provenance:
@@ -81,9 +85,31 @@ class Provenance:
                 cost["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated()
         return {**self.facts, **cost}
 
-    def write(self, path: str | Path) -> None:
-        """Write the facts to `path` (usually `provenance.json` in the output's folder)."""
-        write_json(path, self.finish())
+    def write(self, path: str | Path, also: Mapping[str, Path] | None = None) -> None:
+        """Write the facts to `path`, with the SHA-256 of the outputs, which must be there by now.
+
+        Args:
+            path: `provenance.json`, which is of all files in its folder, or `NAME.provenance.json`, which
+                is of the files `NAME.*` beside it and of those of the facts' `captions`.
+            also: outputs elsewhere, by their path from the folder where this will lie in the end.
+        """
+        path = Path(path)
+        files = {file.relative_to(path.parent).as_posix(): file for file in self._beside(path)}
+        files |= also or {}
+        outputs = {name: sha256_file(file) for name, file in sorted(files.items())}
+        write_json(path, {**self.finish(), "outputs": outputs})
+
+    def _beside(self, path: Path) -> Iterable[Path]:
+        if path.name == "provenance.json":
+            found = path.parent.rglob("*")
+            return [file for file in found if file.is_file() and file != path]
+        return outputs_of(path, [path.name.removesuffix(SUFFIX), *self.facts.get("captions", [])])
+
+
+def outputs_of(path: Path, stems: Iterable[str]) -> list[Path]:
+    """Files `STEM.*` beside the provenance `path`, less what is provenance itself."""
+    found = {file for stem in stems for file in path.parent.glob(f"{stem}.*") if file.is_file()}
+    return sorted(file for file in found if not file.name.endswith(SUFFIX))
 
 
 def code_version() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from diablo.data.protocol import Protocol, protocol_of
 from diablo.generation.prompts import Prompt, suite_prompts
 from diablo.generation.run import generate
-from diablo.io import read_json, read_jsonl, write_json, write_jsonl
+from diablo.io import read_json, read_jsonl, sha256_file, write_json, write_jsonl
 
 #: Stands where a frame has its instruction.
 _HERE = "\0"
@@ -52,7 +52,8 @@ def generate_turns(
     second = [{**row, "task": second_task(row["task"])} for row in read_jsonl(made[1])]
     facts = [read_json(path.with_suffix(".provenance.json")) for path in made]
     write_jsonl(out_path, [*first, *second])
-    write_json(out_path.with_suffix(".provenance.json"), {**facts[0], "second_turn": facts[1]})
+    facts[0] |= {"second_turn": facts[1], "outputs": {out_path.name: sha256_file(out_path)}}
+    write_json(out_path.with_suffix(".provenance.json"), facts[0])
     shutil.rmtree(work_folder)
     return count
 

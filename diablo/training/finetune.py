@@ -29,7 +29,7 @@ from .calibration import calibration_gradients
 from .checkpoints import Checkpoints, step_of
 from .examples import Encoded, Example, collate
 from .monitor import gradient_monitor, publish_gradients, resume_gradients
-from .steplog import StepLog, publish_log, resume_log
+from .steplog import StepLog, logs, publish_log, resume_log
 from .tokens import cached_encode, token_folder
 from .trainer import StepTrainer
 
@@ -139,7 +139,7 @@ def finetune(
     )
     with atomic_path(run_folder / "adapter") as folder:
         method.save(model, folder)
-        provenance.write(folder / "provenance.json")
+        provenance.write(folder / "provenance.json", logs(run_folder, spec))
     checkpoints.delete()
 
 
@@ -188,7 +188,7 @@ def _without_training(spec: Any, run_folder: Path) -> None:
     write_jsonl(run_folder / "log.jsonl", [])
     with atomic_path(run_folder / "adapter") as folder:
         folder.mkdir()
-        provenance.write(folder / "provenance.json")
+        provenance.write(folder / "provenance.json", logs(run_folder, spec))
 
 
 def count(model: nn.Module, trainable: bool = False) -> int:

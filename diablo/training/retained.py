@@ -97,7 +97,7 @@ def retain_update(spec: Any, run_folder: Path, protocol: Any) -> None:
     with atomic_path(run_folder / "adapter") as folder:
         method.save(adapter, folder)
         write_json(folder / "retained.json", record)
-        provenance.write(folder / "provenance.json")
+        provenance.write(folder / "provenance.json", {"../log.jsonl": run_folder / "log.jsonl"})
 
 
 def check_full_run(spec: Any, full: Path) -> None:

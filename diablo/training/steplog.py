@@ -78,3 +78,12 @@ def publish_log(path: Path, target: Path) -> list[dict]:
     lines = read_jsonl(path)
     write_jsonl(target, lines)
     return lines
+
+
+def logs(run_folder: Path, spec: Any) -> dict[str, Path]:
+    """What a run writes beside its adapter, by path from the adapter's folder."""
+    names = [
+        "log.jsonl",
+        *(["gradients.jsonl"] if getattr(spec, "gradient_examples", None) else []),
+    ]
+    return {f"../{name}": run_folder / name for name in names}

@@ -13,9 +13,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclass
 class Workspace:
-    """A working directory for Snakemake: the repository's workflow, results of its own."""
+    """A working directory for Snakemake: the repository's workflow (or a copy's), results of its own."""
 
     folder: Path
+    repository: Path = REPOSITORY
 
     def command(self, *arguments: str) -> list[str]:
         return [
@@ -23,7 +24,7 @@ class Workspace:
             "-m",
             "snakemake",
             "--snakefile",
-            str(REPOSITORY / "Snakefile"),
+            str(self.repository / "Snakefile"),
             "--directory",
             str(self.folder),
             *arguments,

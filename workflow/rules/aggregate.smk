@@ -46,6 +46,8 @@ for experiment in PLAN.tables:
         resources:
             mem_mb=1000,
         params:
+            lock=LOCK,
+            code=code_of("aggregate"),
             experiment=experiment,
             stand_ins=PLAN.tables[experiment]["stand_ins"],
         shell:
@@ -81,6 +83,8 @@ for experiment in [name for name in PLAN.tables if PLAN.tables[name]["quantizers
         resources:
             mem_mb=1000,
         params:
+            lock=LOCK,
+            code=code_of("aggregate"),
             experiment=experiment,
             stand_ins=PLAN.tables[experiment]["stand_ins"],
         shell:

@@ -18,6 +18,8 @@ rule check_serving:
         gpu=1,
     params:
         lock=LOCK,
+        code=run_code("check-serving"),
+        protocol=asked_protocol,
         backend=SETTINGS.backend,
     shell:
         "{DIABLO} check-serving {input.spec} --suite {input.suite} --backend {params.backend} "
@@ -40,6 +42,8 @@ rule probe_ranks:
         gpu=1,
     params:
         lock=LOCK,
+        code=run_code("ranks"),
+        protocol=trained_protocol,
         probe=lambda wildcards: PLAN.probes[wildcards.probe].model_dump_json(),
     shell:
         "{DIABLO} ranks {input.spec} --probe {params.probe:q} --threads {threads} 2>&1 | tee {log}"

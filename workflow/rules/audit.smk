@@ -26,6 +26,7 @@ rule audit_paper:
         mem_mb=500,
     params:
         lock=LOCK,
+        code=code_of("audit"),
         out=ROOT,
     shell:
         "{DIABLO} audit --out {params.out} 2>&1 | tee {log}"

@@ -49,6 +49,7 @@ rule judge_claims:
         mem_mb=1000,
     params:
         lock=LOCK,
+        code=code_of("claims"),
         out=ROOT,
         tables=tables_there,
     shell:

@@ -9,6 +9,8 @@ sys.path.insert(0, str(Path(workflow.basedir)))
 
 from snakemake.exceptions import WorkflowError
 
+from diablo.data.protocol import protocol_of
+from diablo.digests import code_digest, function_digest, protocol_digest, verb_digest
 from diablo.experiments import Config
 from diablo.validation import validate
 from diablo.planning import resolve
@@ -79,6 +81,54 @@ wildcard_constraints:
     dataset=r"[^/]+",
     probe="|".join(PLAN.probes) or "(?!)",
     experiment="|".join(PLAN.tables),
+
+
+# What Snakemake cannot see: the code that a verb runs through, of the run's own method and the suite's
+# own scorer. Functions, so that only the digests of the jobs in question are computed.
+def code_of(verb):
+    return lambda wildcards: verb_digest(verb)
+
+
+def run_code(verb):
+    return lambda wildcards: verb_digest(verb, PLAN.runs[wildcards.run].method)
+
+
+def score_code(wildcards):
+    run = PLAN.runs[wildcards.run]
+    return verb_digest("score", run.method, protocol_of(run).scorer)
+
+
+def model_code(wildcards):
+    from diablo.data.prepare import MODEL_BUILDERS
+
+    return function_digest(MODEL_BUILDERS[PLAN.catalog.models[wildcards.model].builder])
+
+
+# Of this data set's own builder: another one's code makes nothing of it.
+def dataset_code(wildcards):
+    from diablo.data.prepare import BUILDERS
+
+    return function_digest(BUILDERS[PLAN.catalog.datasets[wildcards.dataset].builder])
+
+
+# Any other run's spec is its `json`, whatever writes it.
+def tuning_code(wildcards):
+    tuned = PLAN.runs[wildcards.run].trials
+    return code_digest("diablo.tuning:tuned") if tuned else None
+
+
+# A user's own protocol is in the specs; those in diablo/data/protocols are seen by their content alone.
+def trained_protocol(wildcards):
+    run = PLAN.runs[wildcards.run]
+    if run.protocol or not run.dataset:
+        return None
+    # What is kept of an update is chosen by the answer loss, which evaluation's prompts are part of.
+    return protocol_digest(run.suite, run.variant, training=run.method != "retained")
+
+
+def asked_protocol(wildcards):
+    run = PLAN.runs[wildcards.run]
+    return None if run.protocol else protocol_digest(run.suite, run.variant)
 
 
 def source_digest(dataset):

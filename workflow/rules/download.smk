@@ -17,6 +17,8 @@ rule download_model:
     retries: 2
     resources:
         mem_mb=2500,
+    params:
+        code=model_code,
     shell:
         "{DIABLO} download --model {wildcards.model} --out $(dirname {output}) {WHERE} "
         "2>&1 | tee {log}"
@@ -31,6 +33,7 @@ rule download_dataset:
         mem_mb=1500,
     params:
         source=lambda wildcards: source_digest(wildcards.dataset),
+        code=dataset_code,
     shell:
         "{DIABLO} download --dataset {wildcards.dataset} --out $(dirname {output}) {WHERE} "
         "2>&1 | tee {log}"
@@ -46,6 +49,8 @@ rule check_overlap:
         f"{LOGS}/data/{{dataset}}-overlap.log",
     resources:
         mem_mb=1500,
+    params:
+        code=code_of("check-overlap"),
     shell:
         "{DIABLO} check-overlap $(dirname {input}) --out {output} 2>&1 | tee {log}"
 
@@ -57,6 +62,7 @@ rule resolve_run:
         f"{ROOT}/runs/{{run}}/spec.json",
     params:
         json=lambda wildcards: as_json(PLAN.runs[wildcards.run].model_dump()),
+        code=tuning_code,
     shell:
         "{DIABLO} resolve --kind run --json {params.json:q} --out {output}"
 

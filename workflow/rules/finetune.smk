@@ -22,6 +22,8 @@ rule finetune_run:
         gpu=1,
     params:
         lock=LOCK,
+        code=run_code("finetune"),
+        protocol=trained_protocol,
     shell:
         "{DIABLO} finetune {input.spec} --threads {threads} 2>&1 | tee {log}"
 

@@ -21,6 +21,8 @@ rule generate_suite:
         gpu=1,
     params:
         lock=LOCK,
+        code=run_code("generate"),
+        protocol=asked_protocol,
         backend=SETTINGS.backend,
     shell:
         "{DIABLO} generate {input.spec} --suite {input.suite} --backend {params.backend} "

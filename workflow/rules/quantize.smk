@@ -32,5 +32,6 @@ rule quantize_model:
         gpu=1,
     params:
         lock=LOCK,
+        code=code_of("quantize"),
     shell:
         "{DIABLO} quantize {input.spec} --threads {threads} 2>&1 | tee {log}"

@@ -18,6 +18,7 @@ rule draw_schematic:
         mem_mb=1000,
     params:
         lock=LOCK,
+        code=code_of("schematic"),
         out=ROOT,
     shell:
         "{DIABLO} schematic --out {params.out} 2>&1 | tee {log}"

@@ -16,6 +16,8 @@ rule score_suite:
         mem_mb=1500,
     params:
         lock=LOCK,
+        code=score_code,
+        protocol=asked_protocol,
         # What decides the scores, for Snakemake to see; how it is said is in SCORING.
         decided=lambda wildcards: as_json(PLAN.scoring[suite_key(wildcards.run)]),
     shell:
@@ -40,6 +42,8 @@ rule measure_loss:
         gpu=1,
     params:
         lock=LOCK,
+        code=run_code("measure"),
+        protocol=asked_protocol,
     shell:
         "{DIABLO} measure {input.spec} --suite {input.suite} --threads {threads} 2>&1 | tee {log}"
 
@@ -61,5 +65,7 @@ rule measure_held_out:
         gpu=1,
     params:
         lock=LOCK,
+        code=run_code("measure"),
+        protocol=asked_protocol,
     shell:
         "{DIABLO} measure {input.spec} --threads {threads} 2>&1 | tee {log}"

@@ -12,6 +12,7 @@ rule measure_speed:
         gpu=1,
     params:
         lock=LOCK,
+        code=lambda wildcards: code_digest("benchmarks.train_step:main"),
     shell:
         "{PYTHON} -m benchmarks.train_step --typical --threads {threads} "
         "--results {output} 2>&1 | tee {log}"
@@ -40,6 +41,8 @@ rule render_speed:
     resources:
         mem_mb=1000,
     params:
+        lock=LOCK,
+        code=lambda wildcards: code_digest("benchmarks.report:main"),
         out=lambda wildcards, output: output.csv.removesuffix(".csv"),
     shell:
         "{PYTHON} -m benchmarks.report --measured {input.measured} "

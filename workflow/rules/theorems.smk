@@ -32,6 +32,7 @@ rule test_theorems:
         mem_mb=1000,
     params:
         lock=LOCK,
+        code=code_of("theorems"),
         out=ROOT,
     shell:
         "{DIABLO} theorems --out {params.out} 2>&1 | tee {log}"
