@@ -32,7 +32,7 @@ def test_messages_of_the_troubleshooting_page_are_printed_by_something() -> None
     )
     messages = [text for heading in headings for text in re.findall("`(.+?)`", heading)]
     assert len(messages) > 20
-    own = [path for path in (REPOSITORY / "diablo").rglob("*.py")] + [REPOSITORY / "envs/setup.sh"]
+    own = [*(REPOSITORY / "diablo").rglob("*.py"), REPOSITORY / "envs/setup.sh"]
     theirs = Path(snakemake.__file__).parent.rglob("*.py")
     # Literals that stand beside each other are one, as Python has it.
     source = re.sub(
