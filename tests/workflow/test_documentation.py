@@ -9,6 +9,8 @@ import pytest
 import snakemake
 from workspace import REPOSITORY
 
+from diablo.cli import parser
+
 PAGES = [
     REPOSITORY / "README.md",
     REPOSITORY / "results/reference/README.md",
@@ -24,6 +26,19 @@ def test_relative_links_lead_to_files(page: Path) -> None:
         link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link
     ]
     assert [link for link in links if link and not (page.parent / link).exists()] == []
+
+
+def test_commands_are_there() -> None:
+    text = "\n".join(page.read_text() for page in PAGES)
+    code = "\n".join(re.findall(r"```\n.*?```|`[^`\n]+`", text, re.DOTALL))
+    (verbs,) = (action.choices for action in parser()._subparsers._group_actions)
+    asked = set(re.findall(r"(?:^|[`;])\s*diablo ([a-z][a-z-]+)", code, re.MULTILINE))
+    assert len(asked) > 5
+    assert asked <= set(verbs)
+    targets = re.findall(r"^([a-z0-9-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    asked = set(re.findall(r"(?:^|[`;])\s*make ([a-z][a-z0-9-]+)", code, re.MULTILINE))
+    assert len(asked) > 5
+    assert asked <= set(targets)
 
 
 def test_messages_of_the_troubleshooting_page_are_printed_by_something() -> None:
