@@ -25,6 +25,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+highlight_language = "none"  # blocks without a language are commands and what they print
 default_role = "code"  # docstrings write `name`
 suppress_warnings = ["autoapi.python_import_resolution"]
 
