@@ -5,6 +5,7 @@ SHELL := /bin/bash
 # Set-up installs envs/cpu.txt, or envs/gpu.txt where an NVIDIA GPU answers. Override: make LOCK=cpu ...
 LOCK ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 VENV := .venv
+DOCS := .docs-venv
 # All targets see the environment's own programs first.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 CORES ?= $(shell nproc)
@@ -16,7 +17,7 @@ RESULTS = $(patsubst scale=%,--results results/%,$(filter scale=%,$(CONFIG)))
 REPORT ?=
 PYTEST := python -m pytest -q
 
-.PHONY: help setup table1 report test test-fast test-system lint format lock clean
+.PHONY: help setup table1 report test test-fast test-system lint format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,7 +41,7 @@ test: setup ## the whole test suite (system tests skip by name where a package i
 test-fast: setup ## unit tests alone
 	$(PYTEST) -m "not slow and not system"
 
-test-system: setup ## install Chromium (Debian, root) and run the tests that need it
+test-system: setup docs ## install Chromium (Debian, root) and run the tests that need it
 	bash tests/install_system_packages.sh
 	$(PYTEST) -m system
 
@@ -54,6 +55,12 @@ format: setup ## apply ruff and snakefmt
 	ruff check --fix .
 	ruff format .
 	snakefmt Snakefile workflow
+
+# Sphinx has an environment of its own: the site needs nothing that runs, and nothing that runs needs Sphinx.
+docs: ## make a site of docs/ (site/index.html); broken links are errors
+	@cmp -s envs/docs.txt $(DOCS)/lock.txt || { python3 -m venv --clear $(DOCS) && \
+	    $(DOCS)/bin/pip install --quiet --no-deps -r envs/docs.txt && cp envs/docs.txt $(DOCS)/lock.txt; }
+	$(DOCS)/bin/sphinx-build -W --keep-going -q -d $(DOCS)/doctrees docs site
 
 lock: ## recompile envs/*.txt from pyproject.toml (needs the package index)
 	bash envs/lock.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compile envs/cpu.txt and envs/gpu.txt from pyproject.toml with uv, for Python 3.11 and 3.12.
+# Compile envs/*.txt from pyproject.toml with uv, for Python 3.11 and 3.12.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 uv=$(command -v uv || true)
@@ -9,11 +9,14 @@ if [[ -z $uv ]]; then
     uv=.lock-venv/bin/uv
 fi
 
-compile() { # kind, extra arguments
+pin() { # kind, further arguments
     local kind=$1
     shift
-    "$uv" pip compile pyproject.toml --universal --python-version 3.11 --no-header --no-annotate \
-        --extra pipeline --extra "$kind" --extra test --extra lint "$@" -o "envs/$kind.tmp"
+    "$uv" pip compile "$@" --universal --python-version 3.11 --no-header --no-annotate -o "envs/$kind.tmp"
+}
+
+compile() { # kind, further arguments
+    pin "$@" pyproject.toml --extra pipeline --extra "$1" --extra test --extra lint
 }
 
 header() {
@@ -31,6 +34,9 @@ compile cpu --override "$override"
 { header cpu; grep -vE "^(nvidia-|cuda-)|sys_platform == 'never'" envs/cpu.tmp; } > envs/cpu.new
 compile gpu
 { header gpu; cat envs/gpu.tmp; } > envs/gpu.new
+pin docs --group docs
+{ echo "# Written by \`make lock\` from pyproject.toml (group docs), for \`make docs\`."; cat envs/docs.tmp; } > envs/docs.new
 mv envs/cpu.new envs/cpu.txt
 mv envs/gpu.new envs/gpu.txt
-wc -l envs/cpu.txt envs/gpu.txt
+mv envs/docs.new envs/docs.txt
+wc -l envs/*.txt

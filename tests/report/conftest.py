@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium_pipe import Page, browser
 from report_cases import BENCHMARK, FACTS, write_table
 
 from diablo.io import write_json, write_text
@@ -27,3 +30,14 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_text(results / "tables" / "claims.csv", "claim,verdict,gap\nIt is <good>,holds,0.5\n")
     write_text(results.parent / "benchmarks/demo/runs/one.paper.s7/finetune.tsv", BENCHMARK)
     return results
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """One tab for all tests of the file."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            with browser(path, tmp_path_factory.mktemp("profile")) as page:
+                yield page
+            return
+    pytest.skip("chromium is not installed")

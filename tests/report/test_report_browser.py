@@ -6,13 +6,11 @@ Needs Chromium; skipped by name without it. DIABLO_REPORT may name another page 
 from __future__ import annotations
 
 import os
-import shutil
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium_pipe import Page, browser
+from chromium_pipe import Page
 
 from diablo.report import render_report
 
@@ -25,17 +23,6 @@ WIDE = """[...document.body.querySelectorAll("*")].filter((one) => !one.closest(
     && one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML.slice(0, 80))"""
 FOCUS = """(() => { const one = document.activeElement, style = getComputedStyle(one);
     return {main: !!one.closest("main"), skip: one.className === "skip", outline: style.outlineStyle}; })()"""
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """One tab for all tests of the file."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            with browser(path, tmp_path_factory.mktemp("profile")) as page:
-                yield page
-            return
-    pytest.skip("chromium is not installed")
 
 
 @pytest.fixture(scope="module")

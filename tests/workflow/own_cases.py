@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 from workspace import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "tests" / "generation"))
 
 DOCUMENT = REPOSITORY / "docs" / "own-comparison.md"
 #: What a Llama of two layers writes to its config.json.
@@ -45,6 +49,21 @@ def comparison(folder: Path) -> Path:
     path = folder / "my_table.yaml"
     path.write_text(documented())
     return path
+
+
+def tiny_model(folder: Path) -> None:
+    """A random Llama of two layers with a byte-level tokenizer, in place of the planning one."""
+    import torch
+    from generation_cases import build_tokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shutil.rmtree(folder)
+    size = build_tokenizer(folder)
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(**CONFIG | {"vocab_size": size}, bos_token_id=None, eos_token_id=0)
+    )
+    model.save_pretrained(folder)
 
 
 def edit(path: Path, change) -> None:

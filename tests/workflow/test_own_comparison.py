@@ -5,30 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
-from own_cases import comparison, edit, sums, write
+from own_cases import comparison, edit, sums, tiny_model, write
 from workspace import REPOSITORY, Workspace
-
-sys.path.insert(0, str(REPOSITORY / "tests" / "generation"))
-
-
-def tiny_model(folder: Path) -> None:
-    """A random Llama of two layers with a byte-level tokenizer, in place of the planning one."""
-    import torch
-    from generation_cases import build_tokenizer
-    from own_cases import CONFIG
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    shutil.rmtree(folder)
-    size = build_tokenizer(folder)
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(**CONFIG | {"vocab_size": size}, bos_token_id=None, eos_token_id=0)
-    )
-    model.save_pretrained(folder)
 
 
 def jobs(workspace: Workspace, *arguments: str) -> dict[str, int]:
