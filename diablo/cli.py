@@ -160,6 +160,24 @@ def parser() -> argparse.ArgumentParser:
     sub = verb("verify", verify, "hash all results again and compare them with their provenance")
     sub.add_argument("results", type=Path, help="results/<scale>, whole or in part")
     sub.add_argument("--json", action="store_true", help="print everything as JSON")
+
+    sub = verb("merge", merge, "merge a run's adapter into a plain model folder, to be served")
+    sub.add_argument("run", type=Path, help="results/<scale>/runs/<run>")
+    sub.add_argument("--out", type=Path, required=True, help="folder to write")
+
+    sub = verb("push", push, "put a run on the Hugging Face Hub, with a card of its scores")
+    sub.add_argument("run", type=Path, help="results/<scale>/runs/<run>")
+    sub.add_argument("--repo", required=True, metavar="OWNER/NAME")
+    sub.add_argument("--merged", action="store_true", help="the merged model, not the adapter")
+    sub.add_argument(
+        "--base", metavar="OWNER/NAME", help="where the Hub has a base model of your own"
+    )
+    sub.add_argument(
+        "--dry-run",
+        type=Path,
+        metavar="FOLDER",
+        help="write what would be uploaded, and upload nothing",
+    )
     return top
 
 
@@ -437,3 +455,21 @@ def verify(options: argparse.Namespace) -> int:
     found = run(options.results)
     print(found.as_json() if options.json else "\n".join(found.lines()))
     return 0 if found.good else 1
+
+
+def merge(options: argparse.Namespace) -> None:
+    from diablo.publish import run_spec
+
+    spec = read_model_spec(run_spec(options.run))
+    from diablo.publish.merge import merge as run
+
+    run(spec, options.run, options.out)
+
+
+def push(options: argparse.Namespace) -> None:
+    from diablo.publish import run_spec
+
+    spec = read_model_spec(run_spec(options.run))
+    from diablo.publish.push import push as run
+
+    run(spec, options.run, options.repo, options.merged, options.base, options.dry_run)

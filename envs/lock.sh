@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Compile envs/*.txt from pyproject.toml with uv, for Python 3.11 and 3.12.
+# What is pinned stays as it is where it still fits; `envs/lock.sh --upgrade` takes the newest of all.
 set -euo pipefail
+options=("$@")
 cd "$(dirname "$0")/.."
 uv=$(command -v uv || true)
 if [[ -z $uv ]]; then
@@ -12,7 +14,8 @@ fi
 pin() { # kind, further arguments
     local kind=$1
     shift
-    "$uv" pip compile "$@" --universal --python-version 3.11 --no-header --no-annotate -o "envs/$kind.tmp"
+    cp "envs/$kind.txt" "envs/$kind.tmp"
+    "$uv" pip compile "${options[@]}" "$@" --universal --python-version 3.11 --no-header --no-annotate -o "envs/$kind.tmp"
 }
 
 compile() { # kind, further arguments

@@ -59,6 +59,10 @@ class Model(Strict):
     shapes: Shapes
     greedy: Greedy | None = None
     grid: Grid | None = None
+    hub: str | None = Field(
+        None,
+        description="repository on the Hugging Face Hub, where the source is a copy from elsewhere",
+    )
     licence: str
 
     @model_validator(mode="after")

@@ -93,7 +93,7 @@ def read_run(entry: Mapping[str, Any], plan: Mapping[str, Any], row: Mapping[str
     read = None
     if losses:
         scored = {one.get("task", key) for key, one in content["tasks"].items()}
-        read = read_losses(losses, wanted, _loss_tasks(measures, entries), scored)
+        read = read_losses(losses, wanted, examples_scored(measures, entries), scored)
     files = (scores, *training.files, losses)
     return Run(
         **{**vars(training), "files": tuple(path for path in files if path)},
@@ -115,7 +115,7 @@ def _path(entry: Mapping[str, Any], what: str, verb: str) -> Path | None:
     return path
 
 
-def _loss_tasks(
+def examples_scored(
     measures: list[Measure], entries: Mapping[str, Entry]
 ) -> dict[str, tuple[set[str], bool]]:
     """By prompt task: the examples that were scored, and whether all of them have a gold answer.

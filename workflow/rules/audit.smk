@@ -2,14 +2,14 @@
 AUDIT_FILES = [
     str(file)
     for folder in ("audit", "experiments")
-    for file in sorted(Path(workflow.basedir, "workflow", folder).glob("*.yaml"))
+    for file in sorted(Path(REPOSITORY, "workflow", folder).glob("*.yaml"))
 ]
 
 
 rule audit_paper:
     input:
         AUDIT_FILES,
-        catalog=f"{workflow.basedir}/workflow/catalog.yaml",
+        catalog=f"{REPOSITORY}/workflow/catalog.yaml",
     output:
         multiext(f"{ROOT}/tables/audit", ".csv", ".md", ".tex", ".provenance.json"),
         html=report(

@@ -6,11 +6,21 @@ def claimed_tables():
     return {name: f"{ROOT}/tables/{name}.csv" for name in found}
 
 
+# As a module's user calls a target, now that this file is read.
+TARGETS = {
+    name: workflow.modifier.modify_rulename(name) for name in ("all", *claimed_tables())
+}
+
+
 # What the same call builds comes first.
 def tables_asked_for(wildcards):
     asked = set(map(str, workflow.dag_settings.targets)) or {"all"}
     tables = claimed_tables()
-    return [path for name, path in tables.items() if asked & {"all", name, path}]
+    return [
+        path
+        for name, path in tables.items()
+        if asked & {TARGETS["all"], TARGETS[name], path}
+    ]
 
 
 # Other tables are no inputs: an outdated one would be trained again. A change of theirs is a change of this.
@@ -22,10 +32,8 @@ def tables_there(wildcards):
 
 rule judge_claims:
     input:
-        claims=f"{workflow.basedir}/workflow/claims.yaml",
-        experiments=sorted(
-            map(str, Path(workflow.basedir).glob("workflow/experiments/*.yaml"))
-        ),
+        claims=f"{REPOSITORY}/workflow/claims.yaml",
+        experiments=sorted(map(str, REPOSITORY.glob("workflow/experiments/*.yaml"))),
         tables=tables_asked_for,
     output:
         multiext(

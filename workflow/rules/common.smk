@@ -5,9 +5,22 @@ import shlex
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(workflow.basedir)))
-
 from snakemake.exceptions import WorkflowError
+
+# Where this file is, whichever Snakefile reads it: ours, or one that uses it as a module.
+REPOSITORY = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
+if not (REPOSITORY / "diablo").is_dir():
+    raise WorkflowError(
+        "the rules call the code beside them, so they cannot be fetched alone: clone the repository and "
+        "give `module` the path of the Snakefile in the clone (config/README.md)"
+    )
+paths = workflow.modifier.path_modifier
+if paths.prefix or paths.modifies_prefixes:
+    raise WorkflowError(
+        "`prefix` and `replace_prefix` of a module do not reach the paths inside of specs; set `results` "
+        "in the module's config instead"
+    )
+sys.path.insert(0, str(REPOSITORY))
 
 from diablo.data.protocol import protocol_of
 from diablo.digests import code_digest, function_digest, protocol_digest, verb_digest
@@ -34,7 +47,7 @@ TABLES = ("csv", "md", "html", "tex")
 FIGURES = ("png", "svg", "csv")
 
 # Snakemake's own interpreter, never whatever `diablo` the PATH has; the code of this checkout.
-PYTHON = f"PYTHONPATH={shlex.quote(workflow.basedir)} {shlex.quote(sys.executable)}"
+PYTHON = f"PYTHONPATH={shlex.quote(str(REPOSITORY))} {shlex.quote(sys.executable)}"
 DIABLO = f"{PYTHON} -m diablo"
 # Without conda Snakemake does not see a new torch: the lock file's hash is a param of the rules
 # whose results depend on it.
@@ -61,6 +74,12 @@ def scoring_flags():
 
 # Not a param either: how a judge is asked (retries, prices) and where its replies are kept.
 SCORING = scoring_flags()
+
+
+# A module's commands run with the module's own names, but are printed with those of the Snakefile that
+# uses it, which fails where they are missing there.
+for name in ("PYTHON", "DIABLO", "WHERE", "SCORING"):
+    workflow.modifier_stack[0].globals.setdefault(name, globals()[name])
 
 
 # Names of the runs whose full gradients are monitored; a pattern that matches nothing if there are none.

@@ -21,9 +21,7 @@ rule measure_speed:
 rule render_speed:
     input:
         measured=f"{ROOT}/speed",
-        recorded=sorted(
-            map(str, Path(workflow.basedir).glob("benchmarks/results/*.json"))
-        ),
+        recorded=sorted(map(str, REPOSITORY.glob("benchmarks/results/*.json"))),
     output:
         csv=f"{ROOT}/tables/speed.csv",
         md=f"{ROOT}/tables/speed.md",
