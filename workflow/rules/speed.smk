@@ -9,7 +9,7 @@ rule measure_speed:
     threads: workflow.cores
     resources:
         mem_mb=6000,
-        gpu=1,
+        gpu=gpus_of,
     params:
         lock=LOCK,
         code=lambda wildcards: code_digest("benchmarks.train_step:main"),
