@@ -13,11 +13,11 @@ compile() { # kind, extra arguments
     local kind=$1
     shift
     "$uv" pip compile pyproject.toml --universal --python-version 3.11 --no-header --no-annotate \
-        --extra pipeline --extra "$kind" --extra test --extra lint "$@" -o "envs/$kind.tmp"
+        --extra pipeline --extra slurm --extra "$kind" --extra test --extra lint "$@" -o "envs/$kind.tmp"
 }
 
 header() {
-    echo "# Written by \`make lock\` from pyproject.toml (extras pipeline, $1, test, lint)."
+    echo "# Written by \`make lock\` from pyproject.toml (extras pipeline, slurm, $1, test, lint)."
     echo "# Install with --no-deps, as envs/setup.sh does. Linux x86_64, Python 3.11 and 3.12."
 }
 
@@ -25,8 +25,9 @@ header() {
 # The CUDA libraries that the index's torch asks for are not installed on a CPU.
 override=$(mktemp)
 trap 'rm -f "$override" envs/*.tmp' EXIT
-printf '%s\n' "torch==2.13.0" "triton; sys_platform == 'never'" "torchvision; sys_platform == 'never'" \
-    "torchaudio; sys_platform == 'never'" "torchcodec; sys_platform == 'never'" > "$override"
+printf '%s\n' "numpy<2.4" "torch==2.13.0" "triton; sys_platform == 'never'" \
+    "torchvision; sys_platform == 'never'" "torchaudio; sys_platform == 'never'" \
+    "torchcodec; sys_platform == 'never'" > "$override"
 compile cpu --override "$override"
 { header cpu; grep -vE "^(nvidia-|cuda-)|sys_platform == 'never'" envs/cpu.tmp; } > envs/cpu.new
 compile gpu

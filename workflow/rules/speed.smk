@@ -6,7 +6,7 @@ rule measure_speed:
         directory(f"{ROOT}/speed"),
     log:
         f"{LOGS}/speed.log",
-    threads: workflow.cores
+    threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=6000,
         gpu=gpus_of,
