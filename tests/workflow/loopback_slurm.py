@@ -20,7 +20,8 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scance
 
 # In a container: no systemd and no cgroups, so processes are found by their parents and memory is counted,
 # not enforced. The node has what is written here, whatever the machine has; its GPUs are a count alone.
-# A finished job stays on record, as there is no accounting that would know of it.
+# A finished job stays on record, as there is no accounting that would know of it. Jobs of the partition `urgent`
+# send others back into the queue.
 CONFIG = """
 ClusterName=loopback
 SlurmctldHost={host}(127.0.0.1)
@@ -45,10 +46,14 @@ SelectTypeParameters=CR_CPU_Memory
 SlurmdParameters=config_overrides
 ReturnToService=2
 MinJobAge=86400
+KillWait=5
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 MpiDefault=none
 GresTypes=gpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=64000 Gres=gpu:2 State=UNKNOWN
-PartitionName=loopback Nodes={host} Default=YES MaxTime=INFINITE State=UP
+PartitionName=loopback Nodes={host} Default=YES PriorityTier=1
+PartitionName=urgent Nodes={host} PriorityTier=2
 """
 
 

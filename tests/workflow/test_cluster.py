@@ -115,21 +115,22 @@ def wait_for(condition: Callable[[], object], running: subprocess.Popen) -> None
 
 @pytest.mark.slow
 @pytest.mark.system
-def test_table1_through_slurm_with_a_cancelled_job(
-    tiny_workspace: Workspace, slurm: dict[str, str]
+@pytest.mark.parametrize("end", ["cancelled", "pre-empted"])
+def test_table1_through_slurm_with_a_job_that_is(
+    end: str, tiny_workspace: Workspace, slurm: dict[str, str]
 ) -> None:
-    """The project's own profile; a fine-tuning that is cancelled goes on from its checkpoint, with more time.
+    """The project's own profile; the fine-tuning goes on from its checkpoint, if it was cancelled with more time.
 
     The plan is for a GPU and the node has two, which are a count alone: the jobs compute on the CPU.
     """
     folder = tiny_workspace.folder
-    limits, only = {"train": 160, "test_per_task": 1, "steps": 80}, ["zero-shot", "diablo-n64"]
-    config = Config(device="gpu", limits=Limits(**limits), filters=Filters(only=only))
+    limits, only = {"train": 160, "test_per_task": 1, "steps": 40}, ["zero-shot", "diablo-n64"]
+    config = Config(device="gpu", epochs=8, limits=Limits(**limits), filters=Filters(only=only))
     run = next(name for name in resolve(config).runs_of("table1") if ".diablo-" in name)
     arguments = [
         "table1", "--workflow-profile", str(PROFILES / "slurm"),
         "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1",
-        "--config", "device=gpu", f"limits={json.dumps(limits)}", f"filters={json.dumps({'only': only})}",
+        "--config", "device=gpu", "epochs=8", f"limits={json.dumps(limits)}", f"filters={json.dumps({'only': only})}",
     ]  # fmt: skip
     env = {**slurm, "HF_HUB_OFFLINE": "1", "DIABLO_CHECKPOINT_SECONDS": "0"}
     log = folder / "snakemake.out"
@@ -141,16 +142,25 @@ def test_table1_through_slurm_with_a_cancelled_job(
     wait_for(lambda: list(work.glob("checkpoint-*")), started)
     comment = f"rule_finetune_run_wildcards_{run}"
     (job,) = slurm_jobs(slurm, comment)
-    subprocess.run(["scancel", job["JobId"]], env=slurm, check=True)
-    assert started.wait() == 0, log.read_text()
+    urgent = ["sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true"]
+    command = ["scancel", job["JobId"]] if end == "cancelled" else urgent
+    subprocess.run(command, env=slurm, check=True)
+    assert started.wait(timeout=1800) == 0, log.read_text()
 
-    first, second = slurm_jobs(slurm, comment)
-    assert [first["JobState"], second["JobState"]] == ["CANCELLED", "COMPLETED"]
-    assert [first["TimeLimit"], second["TimeLimit"]] == ["00:30:00", "01:00:00"]
-    memory = [int(job["MinMemoryNode"].removesuffix("M")) for job in (first, second)]
-    assert memory[1] == pytest.approx(1.5 * memory[0], abs=1)
-    assert {job["TresPerJob"] for job in (first, second)} == {"gres:gpu:1"}
-    assert {job["CpusPerTres"] for job in (first, second)} == {"gres:gpu:8"}
+    jobs = slurm_jobs(slurm, comment)
+    assert jobs[-1]["JobState"] == "COMPLETED"
+    kept = list((folder / "results" / "logs" / "slurm").rglob("*.log"))
+    if end == "cancelled":
+        assert [job["JobState"] for job in jobs] == ["CANCELLED", "COMPLETED"]
+        assert [job["TimeLimit"] for job in jobs] == ["00:30:00", "01:00:00"]
+        memory = [int(job["MinMemoryNode"].removesuffix("M")) for job in jobs]
+        assert memory[1] == pytest.approx(1.5 * memory[0], abs=1)
+        assert [path.stem for path in kept] == [jobs[0]["JobId"]]
+    else:
+        assert [job["Restarts"] for job in jobs] == ["1"]
+        assert not kept
+    assert {job["TresPerJob"] for job in jobs} == {"gres:gpu:1"}
+    assert {job["CpusPerTres"] for job in jobs} == {"gres:gpu:8"}
     made = json.loads(
         (folder / "results" / "demo" / "runs" / run / "adapter" / "provenance.json").read_text()
     )
@@ -158,8 +168,6 @@ def test_table1_through_slurm_with_a_cancelled_job(
     tables = folder / "results" / "demo" / "tables"
     for form in ("csv", "md", "html", "tex"):
         assert (tables / f"table1.{form}").stat().st_size > 500
-    kept = list((folder / "results" / "logs" / "slurm").rglob("*.log"))
-    assert [path.stem for path in kept] == [first["JobId"]]
 
     again = subprocess.run(
         tiny_workspace.command(*arguments), cwd=folder, env=env, capture_output=True, text=True
