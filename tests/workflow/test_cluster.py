@@ -117,7 +117,7 @@ def wait_for(condition: Callable[[], object], running: subprocess.Popen) -> None
 @pytest.mark.system
 @pytest.mark.parametrize("end", ["cancelled", "pre-empted"])
 def test_table1_through_slurm_with_a_job_that_is(
-    end: str, tiny_workspace: Workspace, slurm: dict[str, str]
+    end: str, tiny_workspace: Workspace, slurm: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
     """The project's own profile; the fine-tuning goes on from its checkpoint, if it was cancelled with more time.
 
@@ -138,6 +138,7 @@ def test_table1_through_slurm_with_a_job_that_is(
         started = subprocess.Popen(
             tiny_workspace.command(*arguments), cwd=folder, stdout=out, stderr=out, env=env
         )
+    request.addfinalizer(started.kill)
     work = folder / "results" / "demo" / ".work" / run / "finetune"
     wait_for(lambda: list(work.glob("checkpoint-*")), started)
     comment = f"rule_finetune_run_wildcards_{run}"
