@@ -41,7 +41,7 @@ test: setup ## the whole test suite (system tests skip by name where a package i
 test-fast: setup ## unit tests alone
 	$(PYTEST) -m "not slow and not system"
 
-test-system: setup docs ## install Chromium (Debian, root) and run the tests that need it
+test-system: setup docs ## install Chromium and SLURM (Debian, root) and run the tests that need them
 	bash tests/install_system_packages.sh
 	$(PYTEST) -m system
 

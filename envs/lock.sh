@@ -19,11 +19,11 @@ pin() { # kind, further arguments
 }
 
 compile() { # kind, further arguments
-    pin "$@" pyproject.toml --extra pipeline --extra "$1" --extra test --extra lint
+    pin "$@" pyproject.toml --extra pipeline --extra slurm --extra "$1" --extra test --extra lint
 }
 
 header() {
-    echo "# Written by \`make lock\` from pyproject.toml (extras pipeline, $1, test, lint)."
+    echo "# Written by \`make lock\` from pyproject.toml (extras pipeline, slurm, $1, test, lint)."
     echo "# Install with --no-deps, as envs/setup.sh does. Linux x86_64, Python 3.11 and 3.12."
 }
 

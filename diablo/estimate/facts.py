@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from diablo.data.naming import unknown
+from diablo.experiments import Device
 from diablo.validation import Strict, load_yaml
 
 HERE = Path(__file__).parent
@@ -95,6 +96,15 @@ class Jobs(Strict):
     completion_kb: float
 
 
+class Asked(Strict):
+    """See `assumptions.yaml`, by device where there are two."""
+
+    gpu: str
+    base_gb: dict[Device, float]
+    copies: float = Field(ge=1)
+    least_minutes: dict[Device, int]
+
+
 class Range(Strict):
     """Factors on an estimate, and the reason for them."""
 
@@ -122,6 +132,7 @@ class Assumptions(Strict):
     generation: Generation
     quantise: Quantise
     jobs: Jobs
+    requests: Asked
     ranges: dict[str, Range]
     unmeasured_card: Unmeasured
 

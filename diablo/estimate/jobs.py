@@ -107,6 +107,12 @@ class Costs:
                     found.append(self._once("measure", entry["run"], self._measure))
         return {(job.rule, job.name): job for job in found}
 
+    def job(self, rule: str, name: str) -> Job:
+        """The job of a rule that works on a GPU; `measure` is that of a suite's gold answers."""
+        makers = {"quantize": self._quantize, "finetune": self._finetune}
+        makers |= {"generate": self._generate, "measure": self._measure}
+        return self._once(rule, name, makers[rule])
+
     def parts(self, run: str) -> tuple[RunSpec, Model, SuiteSpec]:
         """A run with its model and its suite."""
         spec = self.plan.runs[run]

@@ -14,8 +14,10 @@ rule check_serving:
         f"{LOGS}/runs/{{run}}/serving-{{suite}}.log",
     threads: 1
     resources:
-        mem_mb=4000,
-        gpu=1,
+        mem_mb=mem_of("check-serving", 4000),
+        gpu=gpus_of,
+        gpu_mem_mb=gpu_mem_of("check-serving"),
+        runtime=runtime_of("check-serving"),
     params:
         lock=LOCK,
         code=run_code("check-serving"),
@@ -38,8 +40,10 @@ rule probe_ranks:
         f"{LOGS}/runs/{{run}}/ranks-{{probe}}.log",
     threads: 1
     resources:
-        mem_mb=2900,
-        gpu=1,
+        mem_mb=mem_of("ranks", 2900),
+        gpu=gpus_of,
+        gpu_mem_mb=gpu_mem_of("ranks"),
+        runtime=runtime_of("ranks"),
     params:
         lock=LOCK,
         code=run_code("ranks"),

@@ -18,8 +18,10 @@ rule finetune_run:
         f"{BENCHMARKS}/runs/{{run}}/finetune.tsv"
     threads: 1
     resources:
-        mem_mb=2900,
-        gpu=1,
+        mem_mb=mem_of("finetune", 2900),
+        gpu=gpus_of,
+        gpu_mem_mb=gpu_mem_of("finetune"),
+        runtime=runtime_of("finetune"),
     params:
         lock=LOCK,
         code=run_code("finetune"),

@@ -17,8 +17,10 @@ rule generate_suite:
         f"{BENCHMARKS}/runs/{{run}}/generate-{{suite}}.tsv"
     threads: 1
     resources:
-        mem_mb=2900,
-        gpu=1,
+        mem_mb=mem_of("generate", 2900),
+        gpu=gpus_of,
+        gpu_mem_mb=gpu_mem_of("generate"),
+        runtime=runtime_of("generate"),
     params:
         lock=LOCK,
         code=run_code("generate"),

@@ -28,8 +28,10 @@ rule quantize_model:
         f"{BENCHMARKS}/quantized/{{quantized}}.tsv"
     threads: 1
     resources:
-        mem_mb=2900,
-        gpu=1,
+        mem_mb=mem_of("quantize", 2900),
+        gpu=gpus_of,
+        gpu_mem_mb=gpu_mem_of("quantize"),
+        runtime=runtime_of("quantize"),
     params:
         lock=LOCK,
         code=code_of("quantize"),

@@ -38,8 +38,10 @@ rule measure_loss:
         f"{LOGS}/runs/{{run}}/measure-{{suite}}.log",
     threads: 1
     resources:
-        mem_mb=2500,
-        gpu=1,
+        mem_mb=mem_of("measure", 2500),
+        gpu=gpus_of,
+        gpu_mem_mb=gpu_mem_of("measure"),
+        runtime=runtime_of("measure"),
     params:
         lock=LOCK,
         code=run_code("measure"),
@@ -61,8 +63,10 @@ rule measure_held_out:
         f"{LOGS}/runs/{{run}}/measure-held-out.log",
     threads: 1
     resources:
-        mem_mb=2500,
-        gpu=1,
+        mem_mb=mem_of("measure", 2500),
+        gpu=gpus_of,
+        gpu_mem_mb=gpu_mem_of("measure"),
+        runtime=runtime_of("measure"),
     params:
         lock=LOCK,
         code=run_code("measure"),

@@ -6,10 +6,10 @@ rule measure_speed:
         directory(f"{ROOT}/speed"),
     log:
         f"{LOGS}/speed.log",
-    threads: workflow.cores
+    threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=6000,
-        gpu=1,
+        gpu=gpus_of,
     params:
         lock=LOCK,
         code=lambda wildcards: code_digest("benchmarks.train_step:main"),

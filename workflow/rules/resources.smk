@@ -1,0 +1,33 @@
+# What jobs ask a scheduler for, where it follows from the model: by `diablo estimate`'s own sizes and rates.
+from diablo.estimate.requests import Requests
+from diablo.planning import used_device
+
+REQUESTS = Requests.of(PLAN, used_device(SETTINGS))
+
+
+# None where the plan is for a CPU.
+def gpus_of(wildcards):
+    return int(REQUESTS.device == "gpu")
+
+
+def worked_on(wildcards):
+    return wildcards.get("run") or wildcards.quantized
+
+
+def mem_of(verb, least):
+    def mem_mb(wildcards, attempt):
+        return REQUESTS.mem_mb(verb, worked_on(wildcards), least, attempt)
+
+    return mem_mb
+
+
+# For the eye, and for `--resources gpu_mem_mb=...` of one machine: SLURM and Kubernetes count cards.
+def gpu_mem_of(verb):
+    return lambda wildcards: REQUESTS.gpu_mem_mb(verb, worked_on(wildcards))
+
+
+def runtime_of(verb):
+    def runtime(wildcards, attempt):
+        return REQUESTS.minutes(verb, worked_on(wildcards), attempt)
+
+    return runtime
