@@ -31,8 +31,9 @@ header() {
 # The CUDA libraries that the index's torch asks for are not installed on a CPU.
 override=$(mktemp)
 trap 'rm -f "$override" envs/*.tmp' EXIT
-printf '%s\n' "torch==2.13.0" "triton; sys_platform == 'never'" "torchvision; sys_platform == 'never'" \
-    "torchaudio; sys_platform == 'never'" "torchcodec; sys_platform == 'never'" > "$override"
+printf '%s\n' "numpy<2.4" "torch==2.13.0" "triton; sys_platform == 'never'" \
+    "torchvision; sys_platform == 'never'" "torchaudio; sys_platform == 'never'" \
+    "torchcodec; sys_platform == 'never'" > "$override"
 compile cpu --override "$override"
 { header cpu; grep -vE "^(nvidia-|cuda-)|sys_platform == 'never'" envs/cpu.tmp; } > envs/cpu.new
 compile gpu
