@@ -39,7 +39,7 @@ def check_trained(run: Path, method: str) -> None:
     made = run / "adapter" / "provenance.json"
     if not made.is_file():
         raise ValueError(f"{made}: missing; train the run with `snakemake` or `diablo finetune`")
-    # Of adapters that lie in folders; the log beside them is nobody's model.
+    # By paths from the adapter's folder: the training's log, beside it, is among them.
     outputs = read_json(made).get("outputs") or {}
     recorded = {made.parent / name: digest for name, digest in outputs.items()}
     for path in sorted(made.parent.rglob("*")):
