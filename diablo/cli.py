@@ -247,11 +247,13 @@ def resolve(options: argparse.Namespace) -> None:
 
 
 def read_spec(path: Path):
-    """The RunSpec in `path`; ValueError if it does not fit or lies in another run's folder."""
+    """The RunSpec in `path`; ValueError if it is missing, does not fit or lies in another run's folder."""
     from diablo.io import read_json
     from diablo.specs import RunSpec
     from diablo.validation import validate
 
+    if not path.is_file():
+        raise ValueError(f"{path}: no such spec; `snakemake` writes one for each run that it plans")
     spec = validate(RunSpec, read_json(path), str(path))
     if path.parent.name != spec.run:
         raise ValueError(f"{path}: spec of run {spec.run!r} lies in folder {path.parent.name!r}")
@@ -428,6 +430,8 @@ def report(options: argparse.Namespace) -> None:
     if options.results is None:
         config = validate(Config, read_yaml(options.config) or {}, str(options.config))
         options.results = Path(config.results) / config.scale
+    elif not options.results.is_dir():
+        raise ValueError(f"--results {options.results}: no such folder; give results/<scale>")
     render_report(options.results, options.out, as_zip=options.zip)
 
 

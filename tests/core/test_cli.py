@@ -103,3 +103,15 @@ def test_help_is_there_without_torch() -> None:
         "sys.exit(bool({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["finetune", "{folder}/spec.json"], ["report", "--results", "{folder}"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_what_is_not_there_is_named(arguments, tmp_path, capsys):
+    folder = tmp_path / "nothing"
+    assert main([text.format(folder=folder) for text in arguments]) == 2
+    assert f"{folder}" in capsys.readouterr().err
+    assert not folder.exists()
