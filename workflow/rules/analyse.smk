@@ -15,7 +15,7 @@ rule check_serving:
     threads: 1
     resources:
         mem_mb=4000,
-        gpu=1,
+        gpu=gpus_of,
     params:
         lock=LOCK,
         code=run_code("check-serving"),
@@ -23,7 +23,7 @@ rule check_serving:
         backend=SETTINGS.backend,
     shell:
         "{DIABLO} check-serving {input.spec} --suite {input.suite} --backend {params.backend} "
-        "--threads {threads} 2>&1 | tee {log}"
+        "--gpus {resources.gpu} --threads {threads} 2>&1 | tee {log}"
 
 
 rule probe_ranks:

@@ -186,6 +186,11 @@ def overlap_of(wildcards):
     return [f"{data}/overlap.json"] if data else []
 
 
+# Not in the spec and no param: what a run's result is does not depend on it.
+def gpus_of(wildcards):
+    return PLAN.gpus[wildcards.run]
+
+
 def suite_key(run):
     return PLAN.runs[run].suite_key
 

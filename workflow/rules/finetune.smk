@@ -19,13 +19,13 @@ rule finetune_run:
     threads: 1
     resources:
         mem_mb=2900,
-        gpu=1,
+        gpu=gpus_of,
     params:
         lock=LOCK,
         code=run_code("finetune"),
         protocol=trained_protocol,
     shell:
-        "{DIABLO} finetune {input.spec} --threads {threads} 2>&1 | tee {log}"
+        "{DIABLO} finetune {input.spec} --gpus {resources.gpu} --threads {threads} 2>&1 | tee {log}"
 
 
 # The same with the full weights' gradients at each epoch's end, for the runs that are asked for them.

@@ -18,7 +18,7 @@ rule generate_suite:
     threads: 1
     resources:
         mem_mb=2900,
-        gpu=1,
+        gpu=gpus_of,
     params:
         lock=LOCK,
         code=run_code("generate"),
@@ -26,4 +26,4 @@ rule generate_suite:
         backend=SETTINGS.backend,
     shell:
         "{DIABLO} generate {input.spec} --suite {input.suite} --backend {params.backend} "
-        "--threads {threads} 2>&1 | tee {log}"
+        "--gpus {resources.gpu} --threads {threads} 2>&1 | tee {log}"
