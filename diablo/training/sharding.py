@@ -36,10 +36,9 @@ def check(spec: Any, artifact: str) -> None:
     reasons = {
         f"method {spec.method!r} trains the weights themselves": artifact == "model",
         f"method {spec.method!r} looks at all weights' gradients before it starts": spec.calibration,
-        "`gradient_examples` looks at all weights' gradients": getattr(
-            spec, "gradient_examples", None
-        ),
-        "quantised weights are packed or small enough": getattr(spec, "quantized", None),
+        "`gradient_examples` looks at all weights' gradients": _given(spec, "gradient_examples"),
+        "its base model is quantised": _given(spec, "quantized"),
+        "its mask lies where the adapter was made": spec.mask_adapter,
     }
     for reason, given in reasons.items():
         if given:
@@ -47,6 +46,10 @@ def check(spec: Any, artifact: str) -> None:
                 f"run {spec.run}: its weights are to be sharded over {together.processes()} GPUs, which does "
                 f"not go with it: {reason}. Use GPUs with more memory, or a smaller model"
             )
+
+
+def _given(spec: Any, key: str) -> Any:
+    return getattr(spec, key, None)
 
 
 def shard(model: nn.Module, device: str) -> None:
