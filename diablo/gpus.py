@@ -103,7 +103,7 @@ def _take(
         told = False
         while True:
             with _locked(folder / "one-at-a-time"), contextlib.ExitStack() as taken:
-                chosen = []
+                chosen: list[str] = []
                 for entry, name in locks.items():
                     if len(chosen) < count and (lock := _try_lock(folder / name)) is not None:
                         taken.callback(os.close, lock)

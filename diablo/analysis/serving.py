@@ -205,8 +205,10 @@ def _forms(
     if backend == "transformers":
         yield "served", _reloaded(*args, device, tokenizer)
     else:
-        options = (backend, device, decoding, tokenizer, longest, threads, gpus)
-        yield "served", open_engine(*args, *options)
+        yield (
+            "served",
+            open_engine(*args, backend, device, decoding, tokenizer, longest, threads, gpus),
+        )
 
 
 @contextlib.contextmanager

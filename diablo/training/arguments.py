@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
+from transformers.utils.logging import ERROR, get_logger
+
+from . import together
 
 
 def training_arguments(
@@ -16,6 +19,9 @@ def training_arguments(
     steps = math.ceil(spec.epochs * math.ceil(examples / spec.batch_size))
     if spec.max_steps is not None:
         steps = min(steps, spec.max_steps)
+    if together.processes() > 1:
+        # It would advise a launcher whose processes Trainer knows of.
+        get_logger("transformers.training_args").setLevel(ERROR)
     arguments = TrainingArguments(
         output_dir=str(output),
         per_device_train_batch_size=spec.batch_size,

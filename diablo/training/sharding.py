@@ -33,6 +33,8 @@ def too_large(parameters: int, dtype: torch.dtype) -> bool:
 
 def check(spec: Any, artifact: str) -> None:
     """ValueError, which names run and setting, for what does not go with sharded weights."""
+    if together.processes() == 1:
+        raise ValueError(f"run {spec.run}: weights are sharded over several GPUs; give --gpus too")
     reasons = {
         f"method {spec.method!r} trains the weights themselves": artifact == "model",
         f"method {spec.method!r} looks at all weights' gradients before it starts": spec.calibration,

@@ -217,10 +217,18 @@ def test_kill_dash_9_ends_all_processes_and_goes_on_to_the_same_result(
         ("lori-s", {"mask_adapter": "x"}, "its mask"),
     ],
 )
-def test_what_does_not_go_with_sharded_weights_is_refused_by_name(method, changes, words):
+def test_what_does_not_go_with_sharded_weights_is_refused_by_name(
+    method, changes, words, monkeypatch
+):
+    monkeypatch.setattr(together, "processes", lambda: 2)
     spec = {"run": "r", "method": method, "calibration": None, "mask_adapter": None, **changes}
     with pytest.raises(ValueError, match=f"run r: its weights are to be sharded.*{words}"):
         sharding.check(SimpleNamespace(**spec), "model" if method == "full" else "adapter")
+
+
+def test_one_process_has_nothing_to_shard(make_run, finetune):
+    with pytest.raises(ValueError, match="run tiny: weights are sharded over several GPUs"):
+        finetune(make_run(), sharded=True)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
