@@ -83,7 +83,7 @@ def trainer(
     sizes = (options.batch, options.micro_batch)
     clock, faster = run_trainer(form, examples, *sizes, options.steps, options.precision, variant)
     form.restore()
-    return clock.row(_peak(device)) | {"acceleration": _names(faster)}
+    return clock.row(peak_gib(device)) | {"acceleration": acceleration_names(faster)}
 
 
 def plain(
@@ -133,14 +133,14 @@ def plain(
             milliseconds,
             {**clock.facts, "examples": len(chunk), "tokens": sum(tokens), "computed": computed},
         )
-    return clock.row(_peak(device))
+    return clock.row(peak_gib(device))
 
 
-def _names(faster: Acceleration) -> str:
+def acceleration_names(faster: Acceleration) -> str:
     return ",".join(k for k, v in faster.facts().items() if v is True) or "none"
 
 
-def _peak(device: str) -> float | None:
+def peak_gib(device: str) -> float | None:
     if device == "cpu":
         return None
     return round(torch.cuda.max_memory_allocated() / 2**30, 2)

@@ -15,6 +15,7 @@ from diablo.training.acceleration import Acceleration, choose
 from diablo.training.checkpoints import Checkpoints
 from diablo.training.examples import Encoded, Example
 from diablo.training.finetune import make_trainer
+from diablo.training.sharding import shard
 
 from .forms import PRECISIONS, Form
 
@@ -30,13 +31,19 @@ def run_trainer(
     steps: int,
     precision: str,
     acceleration: str,
+    sharded: bool = False,
 ) -> tuple[Clock, Acceleration]:
-    """Train for some steps; returns their times and facts, and the accelerations that were used."""
+    """Train for some steps; returns their times and facts, and the accelerations that were used.
+
+    Several processes that call this train together (`diablo.training.together`).
+    """
     spec = _spec(batch, micro_batch, steps, max(len(e["input_ids"]) for e in examples))
     autocast, base = AUTOCAST[PRECISIONS[precision][2]], form.model.get_base_model()
     mean = Encoded(examples, truncated=0, dropped=0).mean_tokens
-    faster = choose(acceleration, base, spec, form.device, autocast, mean)
+    faster = choose(acceleration, base, spec, form.device, autocast, mean, sharded)
     faster.apply(base)
+    if sharded:
+        shard(form.model, form.device)
     clock = Clock(form.device)
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder) / "work", {}, save_steps=1 << 30)

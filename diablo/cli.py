@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from diablo import __version__
+from diablo.gpus import lease
+from diablo.launch import MISTAKES
 from diablo.lean import leave_out_unused
 
 
@@ -20,8 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status (2 for a mistake of the user's, 1 for a failed check)."""
     parsed = parser().parse_args(arguments)
     try:
-        return parsed.call(parsed) or 0
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        with lease(getattr(parsed, "gpus", 0)):
+            return parsed.call(parsed) or 0
+    except MISTAKES as error:
         if os.environ.get("DIABLO_DEBUG"):
             raise
         print(f"diablo {parsed.verb}: {error}", file=sys.stderr)
@@ -34,9 +37,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"diablo {__version__}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def verb(name: str, call: Callable[[argparse.Namespace], int | None], help: str):
+    def verb(name: str, call: Callable[[argparse.Namespace], int | None], help: str, gpus: int = 0):
         sub = verbs.add_parser(name, help=help, description=help)
-        sub.set_defaults(call=call)
+        sub.set_defaults(call=call, gpus=gpus)
         return sub
 
     sub = verb("download", download, "fetch and build a model or a data set, or check the sources")
@@ -74,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--skip", nargs="+", help="rows, methods or groups, as filters.skip")
     sub.add_argument("--json", action="store_true", help="all numbers as JSON")
 
-    sub = verb("finetune", finetune, "fine-tune one run from its spec.json")
+    sub = verb("finetune", finetune, "fine-tune one run from its spec.json", gpus=1)
     sub.add_argument("spec", type=Path)
     sub.add_argument("--threads", type=int)
     sub.add_argument(
@@ -82,16 +85,23 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto (all that help here), none, or some of packing,kernels,graphs",
     )
+    sub.add_argument("--gpus", type=int, help="processes that train together, a GPU each")
+    sub.add_argument(
+        "--sharded",
+        action="store_true",
+        help="of several GPUs each keeps a part of the frozen weights, even where all fit one",
+    )
 
-    sub = verb("quantize", quantize, "quantise a base model from its spec.json")
+    sub = verb("quantize", quantize, "quantise a base model from its spec.json", gpus=1)
     sub.add_argument("spec", type=Path)
     sub.add_argument("--threads", type=int)
 
-    sub = verb("generate", generate, "generate a suite's completions with a run's model")
+    sub = verb("generate", generate, "generate a suite's completions with a run's model", gpus=1)
     sub.add_argument("spec", type=Path)
     sub.add_argument("--suite", type=Path, required=True, help="suite JSON")
     sub.add_argument("--backend", choices=["auto", "vllm", "transformers"], default="auto")
     sub.add_argument("--batch-size", type=int)
+    sub.add_argument("--gpus", type=int, help="vLLM's tensor-parallel size on a GPU")
     sub.add_argument("--threads", type=int)
 
     sub = verb("score", score, "score a run's stored generations")
@@ -109,19 +119,32 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--phrases", type=Path, help="your own list of refusal phrases (YAML)")
     sub.add_argument("--cache", help="folder for downloads; the judge's replies are kept there too")
 
-    sub = verb("measure", measure, "measure a run's loss on the gold answers of unseen examples")
+    sub = verb(
+        "measure", measure, "measure a run's loss on the gold answers of unseen examples", gpus=1
+    )
     sub.add_argument("spec", type=Path)
     sub.add_argument("--suite", type=Path, help="suite JSON (default: what a trial held out)")
     sub.add_argument("--threads", type=int)
 
-    sub = verb("check-serving", check_serving, "check adapter model = merged model = served model")
+    sub = verb(
+        "check-serving",
+        check_serving,
+        "check adapter model = merged model = served model",
+        gpus=1,
+    )
     sub.add_argument("spec", type=Path)
     sub.add_argument("--suite", type=Path, required=True, help="suite JSON")
     sub.add_argument("--backend", choices=["auto", "vllm", "transformers"], default="auto")
     sub.add_argument("--prompts", type=int, default=32)
+    sub.add_argument("--gpus", type=int, help="vLLM's tensor-parallel size on a GPU")
     sub.add_argument("--threads", type=int)
 
-    sub = verb("ranks", ranks, "measure the ranks of activations and output gradients of one layer")
+    sub = verb(
+        "ranks",
+        ranks,
+        "measure the ranks of activations and output gradients of one layer",
+        gpus=1,
+    )
     sub.add_argument("spec", type=Path)
     sub.add_argument("--probe", metavar="JSON", required=True, help="layer, examples, thresholds")
     sub.add_argument("--threads", type=int)
@@ -286,6 +309,8 @@ def finetune(options: argparse.Namespace) -> None:
     from diablo.data.sources import locked
 
     spec = read_model_spec(options.spec)
+    from diablo.launch import launch
+    from diablo.rows import is_trained
     from diablo.training import finetune as run
 
     folder = options.spec.parent
@@ -293,13 +318,16 @@ def finetune(options: argparse.Namespace) -> None:
     work = work_folder(folder, "finetune")
     # A killed Snakemake leaves its job running: the one that takes over waits for it to end.
     with locked(work):
-        run(
+        launch(
+            max(1, options.gpus) if is_trained(spec.method) else 1,
+            run,
             spec,
             folder,
             work,
             protocol,
             threads=options.threads,
             acceleration=options.acceleration,
+            sharded=options.sharded,
         )
 
 
@@ -341,6 +369,7 @@ def generate(options: argparse.Namespace) -> None:
             backend=options.backend,
             batch_size=options.batch_size,
             threads=options.threads,
+            gpus=options.gpus,
         )
 
 
@@ -392,6 +421,7 @@ def check_serving(options: argparse.Namespace) -> None:
         prompts=options.prompts,
         backend=options.backend,
         threads=options.threads,
+        gpus=options.gpus,
     )
 
 

@@ -26,12 +26,14 @@ SHOWN = ("describe", "unstated", "test_sizes", "flaws", "decoding", "max_length"
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: What no result depends on. Fetched files are checked against hashes, wherever they are found; a
-#: provenance describes a result and changes none; which protocol is used is a digest of its own.
+#: What no result depends on. Fetched files are checked against hashes, wherever they are found; which GPU
+#: a job has changes nothing; a provenance describes a result and changes none; which protocol is used is a
+#: digest of its own.
 APART = (
     "diablo.data.access",
     "diablo.data.hub",
     "diablo.data.sources",
+    "diablo.gpus",
     "diablo.provenance",
     "diablo/data/protocols",
 )

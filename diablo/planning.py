@@ -45,6 +45,8 @@ class Plan:
     #: Models and data sets, a user's own among them.
     catalog: Catalog
     runs: dict[str, RunSpec] = field(default_factory=dict)
+    #: GPUs of each run's jobs: no part of its spec, as its result is the same but for rounding.
+    gpus: dict[str, int] = field(default_factory=dict)
     suites: dict[str, SuiteSpec] = field(default_factory=dict)
     #: What the user decides about scoring each suite, by the same names.
     scoring: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -32,6 +32,7 @@ DEFAULTS = Settings(
     precision="fp32",
     dropout=0.0,
     gradient_checkpointing=False,
+    gpus=1,
 )
 
 

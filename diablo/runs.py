@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from diablo.experiments import Group, Row
+from diablo.launch import check_division
 from diablo.methods import METHODS, RETAINED
 from diablo.own import OwnExperiment
 from diablo.probes import gradient_examples, probed
@@ -38,7 +39,9 @@ class Runs:
         if self.rows.retain and row.method == "full":
             # Left out of training, so that γ is chosen on examples that nothing has seen.
             changes["held_out"] = self._held_out("retain", self.rows.retain.held_out)
-        run = self._add(self._spec(group, row, used, sizes, seed, **changes))
+        run = self._add(
+            self._spec(group, row, used, sizes, seed, **changes), self._gpus(group, row, used)
+        )
         base = self._folder(run)
         suite = self.rows.experiment.suite
         measured = self.rows.experiment.kind == "accuracy"
@@ -66,7 +69,7 @@ class Runs:
             self._spec(group, row, used, sizes, seed, lr=float(f"{lr:.6g}"), held_out=tune.held_out)
             for lr in rates
         ]
-        return [self._add(spec) for spec in specs]
+        return [self._add(spec, self._gpus(group, row, used)) for spec in specs]
 
     def _held_out(self, key: str, held_out: int) -> int:
         """`held_out` of `key`; ValueError if it leaves nothing to train on."""
@@ -86,9 +89,17 @@ class Runs:
             f"{self.rows.place(group, row)}: no learning rate; give `lr` to the row{place}"
         )
 
-    def _add(self, spec: RunSpec) -> str:
+    def _gpus(self, group: Group, row: Row, used: Settings) -> int:
+        """GPUs of a row's jobs; none is asked for more than once where the jobs have none."""
+        gpus = used.gpus or 1
+        if is_trained(row.method):
+            check_division(self.rows.place(group, row), used.batch_size or 1, gpus)
+        return gpus if self.rows.device == "gpu" else 1
+
+    def _add(self, spec: RunSpec, gpus: int) -> str:
         if self.plan.runs.setdefault(spec.run, spec) != spec:
             raise ValueError(f"run {spec.run}: two different specs would share its folder")
+        self.plan.gpus[spec.run] = max(gpus, self.plan.gpus.get(spec.run, 1))
         return spec.run
 
     def _folder(self, run: str) -> str:

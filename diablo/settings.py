@@ -66,6 +66,9 @@ class Settings(Strict):
         description="training examples whose gradient a method looks at before it starts",
     )
     block_size: int | None = Field(None, ge=1, description="edge of SMT's square blocks")
+    gpus: int | None = Field(
+        None, ge=1, description="GPUs of a run's jobs; no result depends on them but for rounding"
+    )
 
     @model_validator(mode="after")
     def _known_letters(self) -> Settings:

@@ -55,6 +55,7 @@ def check_serving(
     backend: str = "auto",
     tolerance: float = 0.05,
     threads: int | None = None,
+    gpus: int = 1,
 ) -> dict[str, Any]:
     """Compare the adapter, merged and served model of a run, and write the report.
 
@@ -68,6 +69,7 @@ def check_serving(
             loaded again.
         tolerance: share of prompts whose answers may differ before the status is "differs".
         threads: CPU threads; None leaves the default.
+        gpus: of `diablo.generation.engines.open_engine`.
 
     Returns:
         What was written: `status` ("same" or "differs") and, for each pair, the share of prompts
@@ -88,7 +90,7 @@ def check_serving(
 
     views = {}
     for name, opened in _forms(
-        spec, run_folder, work_folder, backend, device, decoding, tokenizer, ids, threads
+        spec, run_folder, work_folder, backend, device, decoding, tokenizer, ids, threads, gpus
     ):
         with cpu_threads(threads), opened as engine:
             views[name] = _view(engine, backend, device, decoding, ids)
@@ -189,6 +191,7 @@ def _forms(
     tokenizer: Any,
     ids: list[list[int]],
     threads: int | None,
+    gpus: int,
 ) -> Iterator[tuple[str, contextlib.AbstractContextManager[Engine]]]:
     """(name, not yet opened engine) of each form of the model that the run's method has."""
     longest = max(map(len, ids)) + decoding.max_new_tokens
@@ -202,7 +205,10 @@ def _forms(
     if backend == "transformers":
         yield "served", _reloaded(*args, device, tokenizer)
     else:
-        yield "served", open_engine(*args, backend, device, decoding, tokenizer, longest, threads)
+        yield (
+            "served",
+            open_engine(*args, backend, device, decoding, tokenizer, longest, threads, gpus),
+        )
 
 
 @contextlib.contextmanager

@@ -105,6 +105,7 @@ def open_engine(
     tokenizer: Any,
     longest: int,
     threads: int | None = None,
+    gpus: int = 1,
 ) -> Iterator[Engine]:
     """A running engine with the run's merged model; stopped, and its files removed, at the end.
 
@@ -113,6 +114,7 @@ def open_engine(
         decoding: of the suite; that of a task may be another, but for the beams.
         longest: tokens of the longest prompt plus the new tokens.
         threads: CPU threads; None leaves the default.
+        gpus: vLLM splits the model over so many on a GPU; transformers uses one.
     """
     eos, dtype = end_ids(spec.model_path, tokenizer), dtype_of(spec)
     adapter = Path(run_folder) / "adapter"
@@ -125,7 +127,8 @@ def open_engine(
         return
     with merged_folder(spec, adapter, work_folder, dtype) as folder:
         beams = decoding.num_beams
-        engine = vllm_engine.VllmEngine(folder, beams, eos, dtype, longest, threads)
+        split = max(1, gpus) if device == "cuda" else 1
+        engine = vllm_engine.VllmEngine(folder, beams, eos, dtype, longest, threads, split)
         try:
             yield engine
         finally:

@@ -31,6 +31,7 @@ def generate(
     stop_at_answer: bool = True,
     prompts: list[Prompt] | None = None,
     keep: bool = False,
+    gpus: int = 1,
 ) -> int:
     """Write the completions of a suite's prompts by a run's merged model.
 
@@ -51,6 +52,7 @@ def generate(
             says so: `finish` is "answer". False: the text that the model gives by itself.
         prompts: instead of the suite's own.
         keep: leave the partial results where they are: the caller has more to do.
+        gpus: of `open_engine`.
 
     Returns:
         How many prompts were answered; each has `decoding.samples` completions.
@@ -93,7 +95,16 @@ def generate(
             len(row) + own.max_new_tokens for own, row in zip(decodings, ids, strict=True)
         )
         with open_engine(
-            spec, run_folder, work_folder, backend, device, decoding, tokenizer, longest, threads
+            spec,
+            run_folder,
+            work_folder,
+            backend,
+            device,
+            decoding,
+            tokenizer,
+            longest,
+            threads,
+            gpus,
         ) as engine:
             started = time.monotonic()
             for rows in _progress(todo, len(prompts), f"generate {spec.run}"):

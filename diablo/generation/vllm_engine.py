@@ -49,6 +49,7 @@ class VllmEngine:
         dtype: torch's name of it, "float32".
         max_length: tokens of the longest prompt plus the new tokens.
         threads: CPU threads; None leaves it to vLLM.
+        gpus: the model is split over so many (its tensor-parallel size).
 
     Raises:
         ValueError: beams with several end-of-sequence ids, which vLLM's beam search does not know.
@@ -62,6 +63,7 @@ class VllmEngine:
         dtype: str,
         max_length: int,
         threads: int | None = None,
+        gpus: int = 1,
     ):
         if num_beams > 1 and len(eos) > 1:
             raise ValueError(
@@ -86,6 +88,7 @@ class VllmEngine:
             generation_config="vllm",
             max_logprobs=max(20, 2 * num_beams),
             seed=0,
+            tensor_parallel_size=gpus,
             **options,
         )
 

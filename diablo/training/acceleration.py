@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from .graphs import bucket_size, worth_recording
 from .kernels import kernels_available, use_kernels
 from .packing import supports_packing, use_packing
+from .together import micro_batch_size
 
 NAMES = ("packing", "kernels", "graphs")
 
@@ -50,6 +51,7 @@ def choose(
     device: str,
     autocast: str | None,
     mean_tokens: float,
+    sharded: bool = False,
 ) -> Acceleration:
     """The accelerations of a job.
 
@@ -57,12 +59,13 @@ def choose(
         wanted: `auto` (all that can be used and help), `none`, or some of :data:`NAMES` by commas.
         autocast: `fp16`, `bf16` or None, as in `finetune.PRECISIONS`.
         mean_tokens: of an example.
+        sharded: weights come and go (`sharding.py`), which cannot be recorded.
 
     Raises:
         ValueError: an unknown name, or one that this model or device does not allow.
     """
     kind = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(autocast or "", model.dtype)
-    tokens = mean_tokens * spec.micro_batch_size
+    tokens = mean_tokens * micro_batch_size(spec)
     possible = {
         "packing": supports_packing(model, spec.max_length),
         "kernels": kernels_available(model, device),
@@ -70,7 +73,7 @@ def choose(
         "graphs": device == "cuda"
         and kind in (torch.float16, torch.bfloat16)
         and supports_packing(model, spec.max_length)
-        and not spec.gradient_checkpointing,
+        and not (spec.gradient_checkpointing or sharded),
     }
     if wanted == "auto":
         parameters = sum(p.numel() for p in model.parameters())

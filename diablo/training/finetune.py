@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from functools import partial
 from pathlib import Path
@@ -14,17 +13,18 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PrinterCallback,
-    TrainingArguments,
     set_seed,
 )
 
 from diablo.io import atomic_path, sha256_file, write_jsonl
-from diablo.methods import RETAINED, get_method
+from diablo.methods import RETAINED, Method, get_method
 from diablo.methods.base import auto_class, is_encoder_decoder, load_base
 from diablo.precision import check_bf16
 from diablo.provenance import Provenance
 
+from . import sharding, together
 from .acceleration import Acceleration, choose
+from .arguments import training_arguments
 from .calibration import calibration_gradients
 from .checkpoints import Checkpoints, step_of
 from .examples import Encoded, Example, collate
@@ -50,12 +50,14 @@ def finetune(
     threads: int | None = None,
     save_steps: int | None = None,
     acceleration: str = "auto",
+    sharded: bool = False,
 ) -> None:
     """Fine-tune one run: writes `adapter/` (with provenance.json) and `log.jsonl` in its folder.
 
     A run with `gradient_examples` also writes `gradients.jsonl` (`monitor.py`).
 
-    A run that was killed goes on from its last checkpoint, to the same result.
+    A run that was killed goes on from its last checkpoint, to the same result. Where several processes
+    call this together (`diablo.launch`), they train one model, and the first one writes (`together.py`).
 
     Args:
         spec: the run (`diablo.specs.RunSpec`, or anything with its attributes).
@@ -65,6 +67,8 @@ def finetune(
         threads: CPU threads; None leaves torch's choice.
         save_steps: optimiser steps between checkpoints; None: every half minute or so.
         acceleration: `auto`, `none` or names (`diablo.training.acceleration`).
+        sharded: of several processes each keeps only a part of the frozen weights (`sharding.py`), even
+            where all of them fit; where they do not it is done anyway.
 
     Raises:
         ValueError: if the spec, the data or the model do not fit; the message names the key or file.
@@ -86,47 +90,57 @@ def finetune(
     data = Path(spec.data_path) / "train.jsonl"
     provenance = Provenance("finetune", [run_folder / "spec.json", data], spec.seed)
 
-    checkpoints = Checkpoints(work_folder, _identity(spec, data), save_steps)
-    log, checkpoint = work_folder / "log.jsonl", checkpoints.last()
-    if not resume_log(log, step_of(checkpoint)):
-        checkpoint = None
-
     tokenizer = AutoTokenizer.from_pretrained(spec.model_path)
-    encoded = cached_encode(
-        tokenizer,
-        protocol,
-        spec.data_path,
-        spec.model_path,
-        spec.train_limit,
-        spec.seed,
-        spec.max_length,
-        token_folder(work_folder),
-        spec.held_out,
-        is_encoder_decoder(spec.model_path),
-    )
-
-    if not resume_gradients(work_folder, spec, len(encoded.examples), step_of(checkpoint)):
-        checkpoint = None
-        resume_log(log, 0)
+    log = work_folder / "log.jsonl"
+    with together.first_alone():
+        checkpoints = Checkpoints(work_folder, _identity(spec, data), save_steps)
+        checkpoint = checkpoints.last()
+        if not resume_log(log, step_of(checkpoint)):
+            checkpoint = None
+        encoded = cached_encode(
+            tokenizer,
+            protocol,
+            spec.data_path,
+            spec.model_path,
+            spec.train_limit,
+            spec.seed,
+            spec.max_length,
+            token_folder(work_folder),
+            spec.held_out,
+            is_encoder_decoder(spec.model_path),
+        )
+        if not resume_gradients(work_folder, spec, len(encoded.examples), step_of(checkpoint)):
+            checkpoint = None
+            resume_log(log, 0)
 
     _seed(spec.seed)
-    base = load_base(spec.model_path, device, dtype)
+    sharded = sharded or _must_shard(spec, method, dtype)
+    if sharded:
+        sharding.check(spec, method.artifact)
+    base = load_base(spec.model_path, "cpu" if sharded else device, dtype)
     base_parameters = count(base)
-    faster = choose(acceleration, base, spec, device, autocast, encoded.mean_tokens)
+    faster = choose(acceleration, base, spec, device, autocast, encoded.mean_tokens, sharded)
     pad = tokenizer.pad_token_id or 0
     gradients = calibration_gradients(encoded.examples, spec, pad)
-    model = method.prepare(base, spec, work_folder, gradients)
+    # What starts from the weights or their gradients is computed once and kept in the work folder.
+    with together.first_alone():
+        model = method.prepare(base, spec, work_folder, gradients)
     # Afterwards: the gradients above are taken on padded rows, which a model for packed ones refuses.
     faster.apply(base)
+    if sharded:
+        sharding.shard(model, device)
     trainer = make_trainer(model, encoded.examples, spec, pad, autocast, faster, checkpoints)
     steps = StepLog(log, trainer.facts)
-    trainer.add_callback(steps)
-    if getattr(spec, "gradient_examples", None):
-        trainer.add_callback(gradient_monitor(work_folder, spec, trainer))
+    if together.rank() == 0:
+        trainer.add_callback(steps)
+        if getattr(spec, "gradient_examples", None):
+            trainer.add_callback(gradient_monitor(work_folder, spec, trainer))
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         steps.close()
+    if together.rank() > 0:
+        return
 
     lines = publish_log(log, run_folder / "log.jsonl")
     publish_gradients(work_folder, spec, run_folder)
@@ -135,6 +149,7 @@ def finetune(
         **_facts(spec, model, encoded, lines),
         resumed_from_step=step_of(checkpoint),
         acceleration=faster.facts(),
+        parallel=_parallel(spec, sharded),
         dtype={"weights": str(dtype).removeprefix("torch."), "autocast": autocast},
     )
     with atomic_path(run_folder / "adapter") as folder:
@@ -154,13 +169,14 @@ def make_trainer(
 ) -> StepTrainer:
     """The trainer of a prepared model: `train()` does the run's steps."""
     device = next(model.parameters()).device.type
+    together.agree(model)
     trainer = StepTrainer(
         model=model,
-        args=_arguments(spec, checkpoints.folder, len(examples), autocast, device),
+        args=training_arguments(spec, checkpoints.folder, len(examples), autocast, device),
         train_dataset=examples,
         data_collator=partial(
             collate,
-            micro_batch_size=spec.micro_batch_size,
+            micro_batch_size=together.micro_batch_size(spec),
             pad=pad,
             packed=faster.packing,
             bucket=faster.bucket,
@@ -176,19 +192,40 @@ def make_trainer(
 
 def _without_training(spec: Any, run_folder: Path) -> None:
     """The artifact of a run that trains nothing: provenance and an empty log."""
-    from accelerate import init_empty_weights
-    from transformers import AutoConfig
-
     provenance = Provenance("finetune", [run_folder / "spec.json"], spec.seed)
-    with init_empty_weights():
-        config = AutoConfig.from_pretrained(spec.model_path)
-        base = auto_class(spec.model_path).from_config(config)
-    base.tie_weights()
-    provenance.add(method=spec.method, trainable_parameters=0, base_parameters=count(base))
+    base_parameters = _base_parameters(spec.model_path)
+    provenance.add(method=spec.method, trainable_parameters=0, base_parameters=base_parameters)
     write_jsonl(run_folder / "log.jsonl", [])
     with atomic_path(run_folder / "adapter") as folder:
         folder.mkdir()
         provenance.write(folder / "provenance.json", logs(run_folder, spec))
+
+
+def _base_parameters(model_path: str) -> int:
+    """Parameters of the model in a folder, without loading it."""
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig
+
+    with init_empty_weights():
+        base = auto_class(model_path).from_config(AutoConfig.from_pretrained(model_path))
+    base.tie_weights()
+    return count(base)
+
+
+def _must_shard(spec: Any, method: Method, dtype: torch.dtype) -> bool:
+    """Whether the frozen weights leave too little of one GPU of several."""
+    if together.processes() == 1 or method.artifact == "model" or getattr(spec, "quantized", None):
+        return False
+    return sharding.too_large(_base_parameters(spec.model_path), dtype)
+
+
+def _parallel(spec: Any, sharded: bool) -> dict[str, Any]:
+    """How the steps were dealt out, for provenance; the result is the same but for rounding."""
+    return {
+        "processes": together.processes(),
+        "micro_batch_size": together.micro_batch_size(spec),
+        "sharded": sharded,
+    }
 
 
 def count(model: nn.Module, trainable: bool = False) -> int:
@@ -230,54 +267,6 @@ def _seed(seed: int) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # The default would also fill all new memory, to show the use of what was never written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def _arguments(
-    spec: Any, output: Path, examples: int, autocast: str | None, device: str
-) -> TrainingArguments:
-    """The spec in Trainer's words. One batch is one optimiser step: see `StepTrainer`."""
-    steps = math.ceil(spec.epochs * math.ceil(examples / spec.batch_size))
-    if spec.max_steps is not None:
-        steps = min(steps, spec.max_steps)
-    arguments = TrainingArguments(
-        output_dir=str(output),
-        per_device_train_batch_size=spec.batch_size,
-        max_steps=steps,
-        optim="adamw_torch_fused",
-        adam_beta1=0.9,
-        adam_beta2=0.999,
-        adam_epsilon=1e-8,
-        learning_rate=spec.lr,
-        weight_decay=spec.weight_decay,
-        max_grad_norm=spec.max_grad_norm,
-        # transformers' "constant" has no warm-up.
-        lr_scheduler_type="constant_with_warmup" if spec.schedule == "constant" else spec.schedule,
-        warmup_steps=_warmup(spec, steps),
-        fp16=autocast == "fp16",
-        bf16=autocast == "bf16",
-        gradient_checkpointing=spec.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        seed=spec.seed,
-        data_seed=spec.seed,
-        use_cpu=device == "cpu",
-        dataloader_pin_memory=device != "cpu",
-        remove_unused_columns=False,
-        logging_strategy="no",
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-    # One device: on several GPUs Trainer would replicate the model in every step.
-    arguments._n_gpu = min(arguments.n_gpu, 1)
-    return arguments
-
-
-def _warmup(spec: Any, steps: int) -> int:
-    """Steps of warm-up; a ratio is of the steps that the run really does, rounded up."""
-    if spec.warmup_ratio is None:
-        return spec.warmup_steps
-    return math.ceil(spec.warmup_ratio * steps)
 
 
 def _facts(

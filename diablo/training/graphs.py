@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import together
+
 #: Packed rows are filled up to a multiple of this share of their usual length, which costs half of it.
 BUCKETS = 16
 
@@ -96,7 +98,9 @@ class RecordedMicroBatches:
         static = _clone(batch)
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+        # With several processes, a thread of NCCL's asks for its events meanwhile, which is no error.
+        mode = "thread_local" if together.processes() > 1 else "global"
+        with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode=mode):
             loss = self._run(static)
         # All recordings share their memory: one is done before the next one starts.
         self._pool = self._pool or graph.pool()

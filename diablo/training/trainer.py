@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback
 
+from . import together
 from .checkpoints import Checkpoints, load_trainable, save_trainable
 from .gradients import GroupNorms
 from .graphs import RecordedMicroBatches
@@ -25,7 +26,8 @@ class StepTrainer(Trainer):
     """Trainer whose batch is one whole optimiser step, already split into micro batches.
 
     So the loss is the mean over all labelled tokens of the step, whatever the micro batches are, and
-    the last batch of an epoch may be smaller without any special case.
+    the last batch of an epoch may be smaller without any special case. Of several processes each does
+    its part of the micro batches (`together.py`); Trainer and accelerate know nothing of the others.
 
     Args:
         graphs: replay recordings of the micro batches (`graphs.py`).
@@ -58,9 +60,12 @@ class StepTrainer(Trainer):
             self._recorded.begin_step()
         self._loss = torch.zeros((), device=self.args.device)
         run = self._recorded or partial(self._run, model)
-        share = torch.tensor(1 / inputs["targets"])
-        for batch in inputs["micro_batches"]:
+        together.seed_step(self.args.seed, self.state.global_step)
+        for batch, counts in together.part(inputs["micro_batches"]):
+            share = torch.tensor(counts / inputs["targets"])
             self._loss += run(self._prepare_inputs({**batch, "share": share}))
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        together.add_up([self._loss, *gradients])
         self.facts.clear()
         self.facts |= {key: inputs[key] for key in ("tokens", "computed", "targets", "examples")}
         return self._loss
@@ -106,9 +111,14 @@ class StepTrainer(Trainer):
             f"{self.checkpoints.last() or 'none yet'}. Lower the learning rate or use a wider precision."
         )
 
+    def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
+        """It is where it belongs; a model with sharded weights must not be moved."""
+
     # Checkpoints: Trainer's own, but whole or absent, and only with what trains.
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if together.rank() > 0:
+            return
         with self.checkpoints.writing(self.state.global_step) as folder:
             # The parent class adds `checkpoint-<step>` to this.
             self._writing_to = folder.parent

@@ -11,7 +11,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks import patterns, report, train_step
+from benchmarks import patterns, report, several_gpus, train_step
 from benchmarks.forms import FORMS
 from benchmarks.timing import device_name, record
 
@@ -142,3 +142,16 @@ def test_records_are_merged_by_setting(tmp_path: Path) -> None:
     path = record("train_step", {"a": {"x": 2}, "b": {"x": 3}}, tmp_path)
     found = json.loads(path.read_text())["train_step"]
     assert {key: value["x"] for key, value in found.items()} == {"a": 2, "b": 3}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["--sharded"]])
+def test_several_processes_have_the_losses_of_one(tmp_path: Path, more: list[str]) -> None:
+    sizes = "--shape tiny --batch 4 --micro-batch 2 --steps 4 --blocks 8 --precision fp32"
+    several_gpus.main([*sizes.split(), "--threads", "1", "--results", str(tmp_path), *more])
+    (path,) = tmp_path.glob("*.json")
+    (result,) = json.loads(path.read_text())["several_gpus"].values()
+    assert list(result["gpus"]) == ["1", "2"]
+    assert result["gpus"]["2"]["largest_loss_difference"] <= 1e-5
+    assert len(result["gpus"]["2"]["losses"]) == 4
+    assert result["gpus"]["1"]["speed_up"] == 1

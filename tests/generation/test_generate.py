@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 from generation_cases import TASKS, records
@@ -258,6 +260,38 @@ def test_missing_vllm_is_explained(monkeypatch):
     monkeypatch.setattr("diablo.generation.vllm_engine._set_environment", lambda threads: None)
     with pytest.raises(ValueError, match=r"vLLM cannot be imported .* --backend transformers"):
         VllmEngine("folder", 1, [2], "float32", 64)
+
+
+class FakeVllm:
+    """Stands for the package `vllm` on a GPU, and keeps what the engine is started with."""
+
+    def __init__(self):
+        self.started = {}
+        self.platforms = SimpleNamespace(
+            current_platform=SimpleNamespace(is_cpu=lambda: False), __name__="vllm.platforms"
+        )
+
+    def LLM(self, **options):
+        self.started = options
+        core = SimpleNamespace(shutdown=lambda: None)
+        return SimpleNamespace(llm_engine=SimpleNamespace(engine_core=core))
+
+
+@pytest.mark.parametrize(("device", "size"), [("cuda", 2), ("cpu", 1)])
+def test_vllm_splits_the_model_over_the_jobs_gpus(
+    make_run, tiny_model, tmp_path, monkeypatch, device, size
+):
+    from transformers import AutoTokenizer
+
+    fake = FakeVllm()
+    monkeypatch.setitem(sys.modules, "vllm", fake)
+    monkeypatch.setitem(sys.modules, "vllm.platforms", fake.platforms)
+    monkeypatch.setattr("diablo.generation.vllm_engine._set_environment", lambda threads: None)
+    spec, folder = make_run()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    options = ("vllm", device, Decoding(), tokenizer, 64)
+    with open_engine(spec, folder, tmp_path, *options, gpus=2):
+        assert fake.started["tensor_parallel_size"] == size
 
 
 def test_engine_stops_its_threads_and_ends(make_run, make_suite, tiny_model, tmp_path):

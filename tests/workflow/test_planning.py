@@ -346,3 +346,39 @@ def test_known_flaws_can_be_left_out_one_by_one() -> None:
     assert plan.suites[f"commonsense-{name}"].decoding["num_beams"] == 4
     with pytest.raises(ValueError, match="unknown flaw 'beam'"):
         plan_with(protocol="released-without-beam")
+
+
+def test_gpus_of_a_run_change_neither_its_name_nor_its_spec(workflow: Path) -> None:
+    before = resolve(Config(device="gpu"), workflow)
+    edit(
+        workflow / "scales/demo.yaml",
+        lambda v: v["gpu"]["settings"].update({"diablo": {"lr": 4.0e-3, "gpus": 2}}),
+    )
+    plan = resolve(Config(device="gpu"), workflow)
+    assert plan.runs == before.runs
+    for run, spec in plan.runs.items():
+        assert (before.gpus[run], plan.gpus[run]) == (1, 2 if spec.method == "diablo" else 1)
+    # Its jobs have none where the plan is for a CPU.
+    assert set(resolve(Config(device="cpu"), workflow).gpus.values()) == {1}
+
+
+def test_of_two_rows_that_share_a_run_the_one_with_more_gpus_decides(workflow: Path) -> None:
+    def double(value: dict) -> None:
+        rows = [row for row in value["groups"][0]["rows"] if row["method"] == "diablo"]
+        rows[0]["gpus"] = 4
+        value["groups"][0]["rows"].insert(0, {**rows[0], "label": "again", "gpus": 2})
+
+    edit(workflow / "experiments/table1.yaml", double)
+    plan = resolve(Config(device="gpu"), workflow)
+    (again,) = [row for _, row in rows_of(plan) if row["label"] == "again"]
+    assert plan.gpus[again["runs"][0]["run"]] == 4
+
+
+def test_a_batch_that_cannot_be_dealt_out_is_refused(workflow: Path) -> None:
+    edit(
+        workflow / "scales/demo.yaml",
+        lambda v: v["settings"].update({"lora": {"lr": 1e-3, "gpus": 3, "batch_size": 16}}),
+    )
+    words = r"LoRA: batch_size = 16 cannot be dealt out evenly to gpus = 3; give gpus one of 1, 2, 4, 8, 16"
+    with pytest.raises(ValueError, match=words):
+        resolve(Config(), workflow)

@@ -25,7 +25,7 @@ rule check_serving:
         backend=SETTINGS.backend,
     shell:
         "{DIABLO} check-serving {input.spec} --suite {input.suite} --backend {params.backend} "
-        "--threads {threads} 2>&1 | tee {log}"
+        "--gpus {resources.gpu} --threads {threads} 2>&1 | tee {log}"
 
 
 rule probe_ranks:
@@ -41,7 +41,7 @@ rule probe_ranks:
     threads: 1
     resources:
         mem_mb=mem_of("ranks", 2900),
-        gpu=gpus_of,
+        gpu=one_gpu,
         gpu_mem_mb=gpu_mem_of("ranks"),
         runtime=runtime_of("ranks"),
     params:

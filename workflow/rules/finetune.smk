@@ -27,7 +27,7 @@ rule finetune_run:
         code=run_code("finetune"),
         protocol=trained_protocol,
     shell:
-        "{DIABLO} finetune {input.spec} --threads {threads} 2>&1 | tee {log}"
+        "{DIABLO} finetune {input.spec} --gpus {resources.gpu} --threads {threads} 2>&1 | tee {log}"
 
 
 # The same with the full weights' gradients at each epoch's end, for the runs that are asked for them.

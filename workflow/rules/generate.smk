@@ -28,4 +28,4 @@ rule generate_suite:
         backend=SETTINGS.backend,
     shell:
         "{DIABLO} generate {input.spec} --suite {input.suite} --backend {params.backend} "
-        "--threads {threads} 2>&1 | tee {log}"
+        "--gpus {resources.gpu} --threads {threads} 2>&1 | tee {log}"

@@ -29,7 +29,7 @@ rule quantize_model:
     threads: 1
     resources:
         mem_mb=mem_of("quantize", 2900),
-        gpu=gpus_of,
+        gpu=one_gpu,
         gpu_mem_mb=gpu_mem_of("quantize"),
         runtime=runtime_of("quantize"),
     params:

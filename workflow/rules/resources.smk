@@ -6,8 +6,13 @@ REQUESTS = Requests.of(PLAN, used_device(SETTINGS))
 
 
 # None where the plan is for a CPU.
-def gpus_of(wildcards):
+def one_gpu(wildcards):
     return int(REQUESTS.device == "gpu")
+
+
+# Not in the spec and no param: what a run's result is does not depend on it.
+def gpus_of(wildcards):
+    return PLAN.gpus[wildcards.run] * one_gpu(wildcards)
 
 
 def worked_on(wildcards):

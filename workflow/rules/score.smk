@@ -39,7 +39,7 @@ rule measure_loss:
     threads: 1
     resources:
         mem_mb=mem_of("measure", 2500),
-        gpu=gpus_of,
+        gpu=one_gpu,
         gpu_mem_mb=gpu_mem_of("measure"),
         runtime=runtime_of("measure"),
     params:
@@ -64,7 +64,7 @@ rule measure_held_out:
     threads: 1
     resources:
         mem_mb=mem_of("measure", 2500),
-        gpu=gpus_of,
+        gpu=one_gpu,
         gpu_mem_mb=gpu_mem_of("measure"),
         runtime=runtime_of("measure"),
     params:

@@ -9,7 +9,7 @@ rule measure_speed:
     threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=6000,
-        gpu=gpus_of,
+        gpu=one_gpu,
     params:
         lock=LOCK,
         code=lambda wildcards: code_digest("benchmarks.train_step:main"),

@@ -1,0 +1,91 @@
+"""One job in several processes of this machine, each with a GPU of its own. No torch until it starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+#: What a user can cause, and is told in one line (`diablo.cli`).
+MISTAKES = (ValueError, FileNotFoundError, FloatingPointError)
+
+#: One process may be at work alone for as long as it takes; if one ends, so do the others.
+PATIENCE = timedelta(days=7)
+
+
+def launch(processes: int, job: Callable[..., None], *arguments: Any, **options: Any) -> None:
+    """Call `job(*arguments, **options)` in so many processes that `diablo.training.together` joins.
+
+    One process is this one. Several are new interpreters that end with this one; the k-th sees the k-th
+    of the GPUs that this one sees, and no other.
+
+    Args:
+        job: a function at the top of a module; it and all that it is given can be pickled.
+
+    Raises:
+        ValueError, FileNotFoundError, FloatingPointError: what a process raised.
+        torch.multiprocessing.ProcessException: it failed in any other way; has its traceback.
+    """
+    if processes == 1:
+        return job(*arguments, **options)
+    from torch import multiprocessing
+
+    mistakes: Any = multiprocessing.get_context("spawn").SimpleQueue()
+    with tempfile.TemporaryDirectory(prefix="diablo-") as folder:
+        call = partial(job, *arguments, **options)
+        try:
+            multiprocessing.spawn(_process, (processes, folder, mistakes, call), nprocs=processes)
+        except multiprocessing.ProcessRaisedException:
+            if mistakes.empty() or os.environ.get("DIABLO_DEBUG"):
+                raise
+            raise mistakes.get() from None
+
+
+def check_division(where: str, batch_size: int, gpus: int) -> None:
+    """ValueError, which names `where`, unless a step's examples can be dealt out to `gpus` evenly."""
+    if batch_size % gpus:
+        possible = [count for count in range(1, batch_size + 1) if batch_size % count == 0]
+        raise ValueError(
+            f"{where}: batch_size = {batch_size} cannot be dealt out evenly to gpus = {gpus}; give gpus one "
+            f"of {', '.join(map(str, possible))}"
+        )
+
+
+def _process(
+    rank: int, processes: int, folder: str, mistakes: Any, call: Callable[[], None]
+) -> None:
+    """The process `rank` of a job: joins the others through a file in `folder`, and calls."""
+    import torch
+    from torch import distributed, multiprocessing
+
+    # Whatever ends the first process, kill -9 too: none goes on without it.
+    multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  # type: ignore[attr-defined]
+    _keep_one_gpu(rank)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(
+        backend,
+        init_method=f"file://{folder}/store",
+        rank=rank,
+        world_size=processes,
+        timeout=PATIENCE,
+    )
+    try:
+        call()
+    except MISTAKES as error:
+        mistakes.put(error)
+        raise
+    finally:
+        distributed.destroy_process_group()
+
+
+def _keep_one_gpu(rank: int) -> None:
+    """Hide all GPUs from this process but the one of its rank. Before CUDA starts."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(rank)
+    elif "," in visible:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[rank]
