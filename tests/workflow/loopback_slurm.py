@@ -27,8 +27,8 @@ ClusterName=loopback
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller}
 SlurmdPort={daemon}
-SlurmUser={user}
-SlurmdUser={user}
+SlurmUser=root
+SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 StateSaveLocation={folder}/state
@@ -77,11 +77,10 @@ def loopback_slurm(folder: Path) -> Iterator[dict[str, str]]:
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o400)
     controller, daemon = _free_ports(2)
-    text = CONFIG.format(
-        host=host, controller=controller, daemon=daemon, user="root", folder=folder
-    )
+    text = CONFIG.format(host=host, controller=controller, daemon=daemon, folder=folder)
     config = folder / "slurm.conf"
     config.write_text(text)
+    # Any two devices do: nothing computes on them.
     (folder / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
     env = {**os.environ, "SLURM_CONF": str(config), "USER": "root"}
     env["PATH"] = f"{_with_configuration('srun', config)}{os.pathsep}{env['PATH']}"
@@ -89,7 +88,10 @@ def loopback_slurm(folder: Path) -> Iterator[dict[str, str]]:
     with ExitStack() as stack:
         for command, ready in (
             (["munged", "--foreground", "--force", *munge], (folder / "munge.socket").is_socket),
-            (["slurmctld", "-D", "-f", str(config)], lambda: _answers(env, "scontrol", "ping")),
+            (
+                ["slurmctld", "-D", "-f", str(config)],
+                lambda: "is UP" in _said(env, "scontrol", "ping"),
+            ),
             (["slurmd", "-D", "-f", str(config)], lambda: "idle" in _said(env, "sinfo", "-ho%t")),
         ):
             stack.enter_context(_daemon(command, folder, env, ready))
@@ -130,10 +132,6 @@ def _daemon(
 
 def _tail(folder: Path, name: str) -> str:
     return (folder / f"{name}.out").read_text(errors="replace")[-2000:]
-
-
-def _answers(env: dict[str, str], *command: str) -> bool:
-    return subprocess.run(command, env=env, capture_output=True).returncode == 0
 
 
 def _said(env: dict[str, str], *command: str) -> str:
