@@ -11,6 +11,7 @@ report: "report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/rehearse.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/quantize.smk"
 include: "workflow/rules/finetune.smk"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -76,7 +76,7 @@ class ExperimentSizing(SizingByDevice):
 class Scale(SizingByDevice):
     """How big a rebuild is: what stands in for the paper's models and data, and the settings."""
 
-    name: ScaleName
+    name: ScaleName | Literal["paper-rehearsal"]
     describe: str
     models: dict[str, str] = {}
     datasets: dict[str, str] = {}

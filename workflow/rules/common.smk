@@ -13,29 +13,35 @@ from diablo.data.protocol import protocol_of
 from diablo.digests import code_digest, function_digest, protocol_digest, verb_digest
 from diablo.experiments import Config
 from diablo.validation import validate
-from diablo.planning import resolve
+from diablo.planning import resolve, used_device
 from diablo.provenance import lock_version
+from diablo.rehearsal.scale import rehearsing
 
 
 def load_plan():
     try:
         settings = validate(Config, config, "config")
+        settings = rehearsing(settings) if settings.rehearse else settings
         return settings, resolve(settings)
     except ValueError as error:
         raise WorkflowError(str(error)) from None
 
 
 SETTINGS, PLAN = load_plan()
-ROOT = f"{SETTINGS.results}/{SETTINGS.scale}"
+ROOT = SETTINGS.root
 MODELS = f"{SETTINGS.results}/models"
-LOGS = f"{SETTINGS.results}/logs/{SETTINGS.scale}"
-BENCHMARKS = f"{SETTINGS.results}/benchmarks/{SETTINGS.scale}"
+LOGS = f"{SETTINGS.results}/logs/{Path(ROOT).name}"
+BENCHMARKS = f"{SETTINGS.results}/benchmarks/{Path(ROOT).name}"
 TABLES = ("csv", "md", "html", "tex")
 FIGURES = ("png", "svg", "csv")
 
 # Snakemake's own interpreter, never whatever `diablo` the PATH has; the code of this checkout.
 PYTHON = f"PYTHONPATH={shlex.quote(workflow.basedir)} {shlex.quote(sys.executable)}"
 DIABLO = f"{PYTHON} -m diablo"
+if SETTINGS.rehearse:
+    # The same verbs, in a process that has imported everything (diablo/rehearsal/server.py).
+    client = Path(workflow.basedir, "diablo", "rehearsal", "client.py")
+    DIABLO = f"{PYTHON} -S {shlex.quote(str(client))}"
 # Without conda Snakemake does not see a new torch: the lock file's hash is a param of the rules
 # whose results depend on it.
 LOCK = (lock_version() or {}).get("sha256")
@@ -44,7 +50,7 @@ WHERE = " ".join(
     f"--{key} {shlex.quote(value)}"
     for key in ("mirror", "cache", "experiments")
     if (value := getattr(SETTINGS, key))
-)
+) + (" --rehearse" if SETTINGS.rehearse else "")
 
 
 def scoring_flags():
@@ -133,6 +139,11 @@ def asked_protocol(wildcards):
 
 def source_digest(dataset):
     return PLAN.catalog.datasets[dataset].digest
+
+
+# What a rehearsal has in place of what is downloaded.
+def rehearsed_sources(wildcards):
+    return [f"{ROOT}/sources/provenance.json"] if SETTINGS.rehearse else []
 
 
 def model_files_of(wildcards):

@@ -1,0 +1,22 @@
+# A rehearsal (rehearse: true): files in place of what would be downloaded, and the processes that help its jobs.
+
+
+rule rehearse_sources:
+    output:
+        f"{ROOT}/sources/provenance.json",
+    log:
+        f"{LOGS}/sources.log",
+    resources:
+        mem_mb=2500,
+    params:
+        code=code_of("rehearse"),
+    shell:
+        "{DIABLO} rehearse --out $(dirname {output}) 2>&1 | tee {log}"
+
+
+# They end when this process does, however it ends: it holds the other end of their standard input.
+onstart:
+    if SETTINGS.rehearse:
+        from diablo.rehearsal.helpers import start
+
+        start(SETTINGS, used_device(SETTINGS))
