@@ -14,7 +14,7 @@ from pydantic import Field
 from diablo.apart import names
 from diablo.data.protocol import unknown
 from diablo.experiments import WORKFLOW, Device, Experiment, Limits, ScaleName
-from diablo.settings import Retain, Settings
+from diablo.settings import Precision, Retain, Settings
 from diablo.validation import Strict, load_yaml
 
 
@@ -84,6 +84,9 @@ class Scale(SizingByDevice):
     blocks: dict[int, int | None] | None = None
     ranks: RankReference | None = None
     calibration: Calibration = Calibration()
+    precisions: dict[Precision, Precision] = Field(
+        {}, description="what is used in place of a precision that the settings say"
+    )
     experiments: dict[str, ExperimentSizing] = {}
 
     def sizings(self, experiment: str, device: Device, part: str = "") -> list[Sizing]:

@@ -1,4 +1,4 @@
-"""A judge for rehearsals: an OpenAI-compatible endpoint on this machine that says the same to every question.
+"""A judge for rehearsals: an OpenAI-compatible endpoint on this machine that gives everybody the same.
 
 `python -m diablo.rehearsal.judge ADDRESS` serves until its standard input ends.
 """
@@ -11,8 +11,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-#: Holds what is read back of a reply about refusals and of a grade; each reading takes its own.
-GRADE, REFUSAL = "Rating: [[5]]", "[[NEITHER]]"
+from diablo.scoring.judges.prompts import NEITHER
+
+GRADE = "Rating: [[5]]"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -21,7 +22,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         question = request["messages"][-1]["content"]
-        text = f"This is a rehearsal.\n{GRADE if 'Rating' in question else REFUSAL}"
+        # A question about refusals names its labels.
+        text = f"This is a rehearsal.\n{f'[[{NEITHER}]]' if NEITHER in question else GRADE}"
         message = {"role": "assistant", "content": text}
         body = json.dumps(
             {
@@ -53,6 +55,7 @@ def main(address: str) -> int:
             file=sys.stderr,
         )
         return 1
+    print("listening", flush=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdin.read()
     server.shutdown()

@@ -13,7 +13,7 @@ from diablo.experiments import WORKFLOW, Config, Device, Experiment, Limits
 from diablo.judging import JudgeConfig
 from diablo.precision import native_bf16
 from diablo.scales import Calibration, ExperimentSizing, Scale, SuiteUse
-from diablo.settings import Settings
+from diablo.settings import Precision, Settings
 from diablo.validation import Strict, load_yaml
 
 if TYPE_CHECKING:
@@ -75,10 +75,6 @@ def rehearsed(
         used |= {one.train, one.calibration or "", *(part.train for part in one.parts.values())}
     catalog = with_rehearsal(catalog, small)
     names = {name: NAME.format(name) for name in used if NAME.format(name) in catalog.datasets}
-    settings = dict(small.settings)
-    if device == "cpu" and not native_bf16():
-        # Such a CPU would convert every number, and the jobs refuse it.
-        settings["all"] = settings["all"].model_copy(update={"precision": "fp32"})
     suites = {suite: _suite(use, names, small) for suite, use in scale.suites.items()}
     changed = scale.model_copy(
         update={
@@ -88,12 +84,22 @@ def rehearsed(
             "datasets": names,
             "suites": suites,
             "limits": small.limits,
-            "settings": settings,
+            "settings": small.settings,
             "calibration": small.calibration,
+            "precisions": _precisions(device),
             "experiments": small.experiments,
         }
     )
     return changed, catalog
+
+
+def _precisions(device: Device) -> dict[Precision, Precision]:
+    """What the jobs would refuse: fp16 on a CPU, and bfloat16 on one without instructions for it."""
+    if device == "gpu":
+        return {}
+    if native_bf16():
+        return {"fp16": "bf16"}
+    return {"fp16": "fp32", "bf16": "fp32", "bf16-pure": "fp32"}
 
 
 def _suite(use: SuiteUse, names: dict[str, str], small: Rehearsal) -> SuiteUse:

@@ -85,4 +85,6 @@ def numbers(dataset: Dataset, part: str) -> list[int]:
         count = max(end for _, end in dataset.options["rows"].values()) + ROWS
     if split == "test":
         return list(range(count))
-    return [*range(SHARED), *range(TRAIN_FROM, TRAIN_FROM + count - SHARED)]
+    # Of texts no part is a question that could be one of both.
+    shared = 0 if dataset.builder == "text" else SHARED
+    return [*range(shared), *range(TRAIN_FROM, TRAIN_FROM + count - shared)]
