@@ -129,7 +129,7 @@ def resolve(config: Config, workflow: Path = WORKFLOW) -> Plan:
     filter = RowFilter.build(config, experiments)
     plan = Plan(catalog)
     for experiment in experiments:
-        here = experiment.scale(scale.name) if isinstance(experiment, OwnExperiment) else scale
+        here = experiment.scale(config.scale) if isinstance(experiment, OwnExperiment) else scale
         tables = {}
         for name, alone in parts_of(experiment).items():
             rows = Rows(config, here, catalog, alone, filter, device, name)

@@ -64,10 +64,8 @@ def _llama(**differs: Any) -> Callable[[Shapes], Any]:
 def _mistral(shapes: Shapes) -> Any:
     from transformers import MistralConfig
 
-    special = {"bos_token_id": 1, "eos_token_id": 2}
-    return MistralConfig(
-        **_causal(shapes), **special, max_position_embeddings=32768, sliding_window=4096
-    )
+    own = {"bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 32768}
+    return MistralConfig(**_causal(shapes) | own, sliding_window=4096)
 
 
 def _causal(shapes: Shapes) -> dict[str, Any]:
@@ -87,18 +85,17 @@ def _causal(shapes: Shapes) -> dict[str, Any]:
 def _t5(shapes: Shapes) -> Any:
     from transformers import T5Config
 
-    return T5Config(
-        vocab_size=shapes.vocab,
-        d_model=shapes.hidden,
-        d_kv=shapes.kv // shapes.heads,
-        d_ff=shapes.ffn,
-        num_heads=shapes.heads,
-        num_layers=shapes.layers,
-        num_decoder_layers=shapes.decoder_layers,
-        decoder_start_token_id=0,
-        pad_token_id=0,
-        eos_token_id=1,
-    )
+    widths: dict[str, Any] = {
+        "vocab_size": shapes.vocab,
+        "d_model": shapes.hidden,
+        "d_kv": shapes.kv // shapes.heads,
+        "d_ff": shapes.ffn,
+        "num_heads": shapes.heads,
+        "num_layers": shapes.layers,
+        "num_decoder_layers": shapes.decoder_layers,
+    }
+    special = {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1}
+    return T5Config(**widths | special)
 
 
 def _text() -> Iterator[str]:
