@@ -54,7 +54,6 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--config", type=Path, default=Path("config.yaml"), help="for --check")
     sub.add_argument("--scale", help="for --check: instead of the config's scale")
-
     sub.add_argument("--rehearse", action="store_true", help="a name of the rehearsal's catalogue")
 
     sub = verb("rehearse", rehearse, "make up files in place of all that scale paper downloads")

@@ -29,7 +29,7 @@ from diablo.figures import figure_names, load_averages
 from diablo.naming import mark_repeats
 from diablo.own import OwnExperiment, load_own, with_own
 from diablo.parts import join, parts_of
-from diablo.rehearsal.scale import backends, rehearsed, with_rehearsal
+from diablo.rehearsal.scale import backends, mark, rehearsed, with_rehearsal
 from diablo.resolver import Resolver
 from diablo.rows import Rows
 from diablo.scales import load_scale
@@ -140,8 +140,9 @@ def resolve(config: Config, workflow: Path = WORKFLOW) -> Plan:
     titles = {name: model.title for name, model in catalog.models.items()}
     for figure in averages:
         plan.tables[figure.name] = averages_plan(figure, plan.tables, titles)
-    if config.rehearse and config.backend == "auto":
-        plan.backends = backends(plan)
+    if config.rehearse:
+        mark(plan)
+        plan.backends = backends(plan) if config.backend == "auto" else {}
     return plan
 
 

@@ -23,6 +23,7 @@ DESCRIBE = (
     "a REHEARSAL of scale paper with tiny random models and made-up examples: it shows that everything runs, "
     "and its numbers mean nothing"
 )
+MARK = "REHEARSAL, the numbers mean nothing:"
 #: How a model or a data set of the rehearsal is called, by the paper's name for it.
 NAME = "{}-rehearsal"
 
@@ -76,6 +77,10 @@ def rehearsed(
     catalog = with_rehearsal(catalog, small)
     names = {name: NAME.format(name) for name in used if NAME.format(name) in catalog.datasets}
     suites = {suite: _suite(use, names, small) for suite, use in scale.suites.items()}
+    settings = {
+        method: small.settings.get(method, Settings()).over(scale.settings.get(method, Settings()))
+        for method in {*scale.settings, *small.settings}
+    }
     changed = scale.model_copy(
         update={
             "name": NAME.format(scale.name),
@@ -84,10 +89,10 @@ def rehearsed(
             "datasets": names,
             "suites": suites,
             "limits": small.limits,
-            "settings": small.settings,
+            "settings": settings,
             "calibration": small.calibration,
             "precisions": _precisions(device),
-            "experiments": small.experiments,
+            "experiments": scale.experiments | small.experiments,
         }
     )
     return changed, catalog
@@ -148,6 +153,12 @@ def _dataset(dataset: Dataset) -> Dataset:
     ]
     stand_in = f"made-up examples stand in for {dataset.title} (rehearsal)"
     return dataset.model_copy(update={"stand_in": stand_in, "options": options, "sources": sources})
+
+
+def mark(plan: Plan) -> None:
+    """Say in the title of every table and figure what it is."""
+    for table in plan.tables.values():
+        table["title"] = f"{MARK} {table['title']}"
 
 
 def backends(plan: Plan) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from diablo.experiments import Config
 from diablo.planning import Plan, resolve
 from diablo.rehearsal import scale as module
-from diablo.rehearsal.scale import NAME, load_rehearsal, rehearsing
+from diablo.rehearsal.scale import MARK, NAME, load_rehearsal, rehearsing
 from diablo.validation import validate
 
 #: Names and folders, and how much is trained.
@@ -90,6 +90,7 @@ def test_suites_and_quantisers_differ_in_what_is_declared_alone(paper: Plan, sma
 def test_a_rehearsal_cannot_be_taken_for_results(small: Plan) -> None:
     assert all(run.scale == "paper-rehearsal" for run in small.runs.values())
     for name, table in small.tables.items():
+        assert table["title"].startswith(MARK), name
         assert "REHEARSAL" in table["scale_describe"], name
         assert any("rehearsal" in text for text in table["stand_ins"]), name
         assert any("tiny random" in text for text in table["stand_ins"]), name
