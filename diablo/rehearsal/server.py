@@ -60,7 +60,7 @@ class Job:
 
     def run(self) -> int:
         """In a process of its own: the verb, as if the client had started it; its exit status."""
-        os.setsid()
+        os.setpgid(0, 0)
         # A server that is killed takes its jobs along.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         for number, stream in enumerate(self.streams):
@@ -122,6 +122,9 @@ class Server:
         for stream in job.streams:
             os.close(stream)
         self.jobs[client] = pid
+        # The job does the same: whichever comes first, it can be ended with all that it starts.
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)
         # A client sends nothing more: it becomes readable when it is gone.
         self.events.register(client, selectors.EVENT_READ)
         self.events.register(os.pidfd_open(pid), selectors.EVENT_READ, client)
@@ -141,7 +144,10 @@ class Server:
 
     def _kill(self, client: socket.socket) -> None:
         """End the job of a client that is gone, with all that the job has started."""
-        self.events.unregister(client)
+        if client not in self.jobs:  # it has ended by itself at the same moment
+            return
+        with contextlib.suppress(KeyError):
+            self.events.unregister(client)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.jobs[client], signal.SIGKILL)
 
