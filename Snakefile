@@ -12,6 +12,8 @@ report: "report/workflow.rst"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/resources.smk"
+include: "workflow/rules/rehearse.smk"
+include: "workflow/rules/start.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/quantize.smk"
 include: "workflow/rules/finetune.smk"

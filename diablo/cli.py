@@ -57,6 +57,10 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--config", type=Path, default=Path("config.yaml"), help="for --check")
     sub.add_argument("--scale", help="for --check: instead of the config's scale")
+    sub.add_argument("--rehearse", action="store_true", help="a name of the rehearsal's catalogue")
+
+    sub = verb("rehearse", rehearse, "make up files in place of all that scale paper downloads")
+    sub.add_argument("--out", type=Path, required=True, help="folder to write, a mirror")
 
     sub = verb("check-overlap", check_overlap, "check that no training question is a test question")
     sub.add_argument("data", type=Path, help="data set folder")
@@ -213,8 +217,15 @@ def download(options: argparse.Namespace) -> None:
     if options.out is None or (options.model is None) == (options.dataset is None):
         raise ValueError("give --out and one of --model and --dataset, or --check EXPERIMENT")
     build = prepare.download_model if options.model else prepare.download_dataset
-    name, catalog = options.model or options.dataset, user_catalog(options.experiments)
+    name = options.model or options.dataset
+    catalog = user_catalog(options.experiments, options.rehearse)
     build(name, options.out, options.mirror, options.cache, catalog)
+
+
+def rehearse(options: argparse.Namespace) -> None:
+    from diablo.rehearsal.sources import make_sources
+
+    make_sources(options.out)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -459,7 +470,7 @@ def report(options: argparse.Namespace) -> None:
 
     if options.results is None:
         config = validate(Config, read_yaml(options.config) or {}, str(options.config))
-        options.results = Path(config.results) / config.scale
+        options.results = Path(config.root)
     elif not options.results.is_dir():
         raise ValueError(f"--results {options.results}: no such folder; give results/<scale>")
     render_report(options.results, options.out, as_zip=options.zip)

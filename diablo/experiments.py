@@ -309,6 +309,26 @@ class Config(Strict):
     refusal_phrases: str | None = Field(None, description="a list of one's own, a YAML file")
     second_turn: bool = Field(False, description="of conversations; needs a judge")
     results: str = "results"
+    rehearse: bool = Field(
+        False, description="scale paper with tiny random models and made-up examples"
+    )
+
+    @property
+    def root(self) -> str:
+        """Folder of the scale's results; a rehearsal has one of its own."""
+        return f"{self.results}/{self.scale}" + ("-rehearsal" if self.rehearse else "")
+
+    @model_validator(mode="after")
+    def _what_is_rehearsed(self) -> Config:
+        if self.rehearse and self.scale != "paper":
+            raise ValueError(
+                f"rehearse: only scale paper is rehearsed, not {self.scale}; say `scale: paper` too"
+            )
+        if self.rehearse and self.experiments:
+            raise ValueError(
+                "rehearse: experiments of your own are not rehearsed; leave `experiments` out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _known_variant(self) -> Config:

@@ -29,6 +29,7 @@ from diablo.figures import figure_names, load_averages
 from diablo.naming import mark_repeats
 from diablo.own import OwnExperiment, load_own, with_own
 from diablo.parts import join, parts_of
+from diablo.rehearsal.scale import backends, mark, rehearsed, with_rehearsal
 from diablo.resolver import Resolver
 from diablo.rows import Rows
 from diablo.scales import load_scale
@@ -55,6 +56,8 @@ class Plan:
     #: What is decomposed of an experiment's runs, by the experiment's name.
     probes: dict[str, ProbeSpec] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: What decodes a run, where that is not the config's to say (a rehearsal).
+    backends: dict[str, str] = field(default_factory=dict)
 
     def runs_of(self, table: str) -> list[str]:
         """Names of the runs that `table` needs, in order, each once."""
@@ -121,11 +124,14 @@ def resolve(config: Config, workflow: Path = WORKFLOW) -> Plan:
     names = [one.name for one in experiments] + [one.name for one in averages]
     own = load_own(config.experiments, names)
     catalog = with_own(load_catalog(workflow / "catalog.yaml"), own)
+    device = used_device(config)
+    if config.rehearse:
+        scale, catalog = rehearsed(scale, catalog, experiments, device)
     experiments += own
     filter = RowFilter.build(config, experiments)
-    plan, device = Plan(catalog), used_device(config)
+    plan = Plan(catalog)
     for experiment in experiments:
-        here = experiment.scale(scale.name) if isinstance(experiment, OwnExperiment) else scale
+        here = experiment.scale(config.scale) if isinstance(experiment, OwnExperiment) else scale
         tables = {}
         for name, alone in parts_of(experiment).items():
             rows = Rows(config, here, catalog, alone, filter, device, name)
@@ -136,16 +142,20 @@ def resolve(config: Config, workflow: Path = WORKFLOW) -> Plan:
     titles = {name: model.title for name, model in catalog.models.items()}
     for figure in averages:
         plan.tables[figure.name] = averages_plan(figure, plan.tables, titles)
+    if config.rehearse:
+        mark(plan)
+        plan.backends = backends(plan) if config.backend == "auto" else {}
     return plan
 
 
-def user_catalog(experiments: str | Path | None) -> Catalog:
-    """The catalogue with the models and data sets of a user's experiments; for the jobs.
+def user_catalog(experiments: str | Path | None, rehearse: bool = False) -> Catalog:
+    """The catalogue with what a user's experiments, or a rehearsal, have beside it; for the jobs.
 
     Raises:
         ValueError: see `diablo.own`.
     """
-    return with_own(load_catalog(), load_own(experiments, experiment_names()))
+    catalog = with_own(load_catalog(), load_own(experiments, experiment_names()))
+    return with_rehearsal(catalog) if rehearse else catalog
 
 
 def used_device(config: Config) -> Device:

@@ -186,7 +186,9 @@ class Rows:
         scale, base = self._by_scale(row), self.experiment.base_lr
         if base and scale.lr and row.lr:
             scale = scale.model_copy(update={"lr": float(f"{scale.lr * row.lr / base:.6g}")})
-        return given.over(scale, self.paper_settings(group, row))
+        used = given.over(scale, self.paper_settings(group, row))
+        precision = used.precision and self.scale.precisions.get(used.precision)
+        return used.model_copy(update={"precision": precision}) if precision else used
 
     def sizes(self, group: Group, row: Row, paper: Settings, used: Settings) -> Sizes:
         if row.not_run:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from diablo.apart import names
 from diablo.data.protocol import unknown
 from diablo.experiments import WORKFLOW, Device, Experiment, Limits, ScaleName
-from diablo.settings import Retain, Settings
+from diablo.settings import Precision, Retain, Settings
 from diablo.validation import Strict, load_yaml
 
 
@@ -76,7 +76,7 @@ class ExperimentSizing(SizingByDevice):
 class Scale(SizingByDevice):
     """How big a rebuild is: what stands in for the paper's models and data, and the settings."""
 
-    name: ScaleName
+    name: ScaleName | Literal["paper-rehearsal"]
     describe: str
     models: dict[str, str] = {}
     datasets: dict[str, str] = {}
@@ -84,6 +84,9 @@ class Scale(SizingByDevice):
     blocks: dict[int, int | None] | None = None
     ranks: RankReference | None = None
     calibration: Calibration = Calibration()
+    precisions: dict[Precision, Precision] = Field(
+        {}, description="what is used in place of a precision that the settings say"
+    )
     experiments: dict[str, ExperimentSizing] = {}
 
     def sizings(self, experiment: str, device: Device, part: str = "") -> list[Sizing]:

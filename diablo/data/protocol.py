@@ -274,7 +274,7 @@ def load_protocol(suite: str, variant: str) -> Protocol:
 @functools.cache
 def _declared(path: Path) -> dict[str, Any]:
     """A suite's declaration; with `like`, another suite's, of which only `tasks` are kept."""
-    declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+    declared = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     if "like" not in declared:
         return declared
     whole, tasks = _declared(path.with_name(f"{declared['like']}.yaml")), declared["tasks"]

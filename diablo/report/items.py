@@ -165,7 +165,8 @@ def read_items(
 def _described(name: str, known: Mapping[str, Any], plan_path: Path, scale: str) -> Item:
     plan = read_mapping(plan_path) if plan_path.is_file() else known.get(name, {})
     makes = name in known or name in SECTIONS or bool(plan)
-    config = "" if scale == "demo" else f" --config scale={scale}"
+    said = scale.replace("-rehearsal", " rehearse=true")
+    config = "" if scale == "demo" else f" --config scale={said}"
     return Item(
         name=name,
         heading=SECTIONS.get(name) or numbered(name, str(plan.get("title", ""))),

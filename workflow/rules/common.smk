@@ -1,5 +1,6 @@
 # The plan of every run and table, resolved once while Snakemake parses, and the helpers of the rules.
 import json
+import os
 import re
 import shlex
 import sys
@@ -28,21 +29,23 @@ from diablo.experiments import Config
 from diablo.validation import validate
 from diablo.planning import resolve
 from diablo.provenance import lock_version
+from diablo.rehearsal.scale import rehearsing
 
 
 def load_plan():
     try:
         settings = validate(Config, config, "config")
+        settings = rehearsing(settings) if settings.rehearse else settings
         return settings, resolve(settings)
     except ValueError as error:
         raise WorkflowError(str(error)) from None
 
 
 SETTINGS, PLAN = load_plan()
-ROOT = f"{SETTINGS.results}/{SETTINGS.scale}"
+ROOT = SETTINGS.root
 MODELS = f"{SETTINGS.results}/models"
-LOGS = f"{SETTINGS.results}/logs/{SETTINGS.scale}"
-BENCHMARKS = f"{SETTINGS.results}/benchmarks/{SETTINGS.scale}"
+LOGS = f"{SETTINGS.results}/logs/{Path(ROOT).name}"
+BENCHMARKS = f"{SETTINGS.results}/benchmarks/{Path(ROOT).name}"
 TABLES = ("csv", "md", "html", "tex")
 FIGURES = ("png", "svg", "csv")
 
@@ -57,7 +60,7 @@ WHERE = " ".join(
     f"--{key} {shlex.quote(value)}"
     for key in ("mirror", "cache", "experiments")
     if (value := getattr(SETTINGS, key))
-)
+) + (" --rehearse" if SETTINGS.rehearse else "")
 
 
 def scoring_flags():
@@ -152,6 +155,11 @@ def asked_protocol(wildcards):
 
 def source_digest(dataset):
     return PLAN.catalog.datasets[dataset].digest
+
+
+# What a rehearsal has in place of what is downloaded.
+def rehearsed_sources(wildcards):
+    return [f"{ROOT}/sources/provenance.json"] if SETTINGS.rehearse else []
 
 
 def model_files_of(wildcards):

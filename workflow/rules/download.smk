@@ -10,6 +10,7 @@ localrules:
 rule download_model:
     input:
         model_files_of,
+        rehearsed_sources,
     output:
         f"{MODELS}/{{model}}/provenance.json",
     log:
@@ -25,6 +26,8 @@ rule download_model:
 
 
 rule download_dataset:
+    input:
+        rehearsed_sources,
     output:
         f"{ROOT}/data/{{dataset}}/provenance.json",
     log:

@@ -25,7 +25,7 @@ rule generate_suite:
         lock=LOCK,
         code=run_code("generate"),
         protocol=asked_protocol,
-        backend=SETTINGS.backend,
+        backend=lambda wildcards: PLAN.backends.get(wildcards.run, SETTINGS.backend),
     shell:
         "{DIABLO} generate {input.spec} --suite {input.suite} --backend {params.backend} "
         "--gpus {resources.gpu} --threads {threads} 2>&1 | tee {log}"
