@@ -184,7 +184,7 @@ def main(path: str) -> int:
         job = Server(listening).serve()
     if job is not None:
         leave(job.run())
-    Path(path).unlink()
+    Path(path).unlink(missing_ok=True)
     return 0
 
 
