@@ -14,15 +14,12 @@ rule rehearse_sources:
         "{DIABLO} rehearse --out $(dirname {output}) 2>&1 | tee {log}"
 
 
-if SETTINGS.rehearse:
-    # With a limit on the jobs of a second (default: 100) Snakemake looks at all ready jobs again each second, once for
-    # every job that has ended so far: among a thousand jobs of a second that takes longer than the jobs.
-    workflow.scheduling_settings.max_jobs_per_timespan = None
-
-
-# They end when this process does, however it ends: it holds the other end of their standard input.
 onstart:
     if SETTINGS.rehearse:
         from diablo.rehearsal.helpers import start
 
+        # They end when this process does, however it ends: it holds the other end of their standard input.
         start(SETTINGS, used_device(SETTINGS))
+        # With a limit on the jobs of a second (default: 100) Snakemake looks at all ready jobs again each second,
+        # once for every job that has ended so far: among a thousand short jobs that takes longer than the jobs.
+        workflow.scheduler.job_rate_limiter = None
