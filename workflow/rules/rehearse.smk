@@ -12,9 +12,3 @@ rule rehearse_sources:
         code=code_of("rehearse"),
     shell:
         "{DIABLO} rehearse --out $(dirname {output}) 2>&1 | tee {log}"
-
-
-if SETTINGS.rehearse:
-    # With a limit on the jobs of a second (default: 100) Snakemake looks at all ready jobs again each second, once for
-    # every job that has ended so far: among a thousand jobs of a second that takes longer than the jobs.
-    workflow.scheduling_settings.max_jobs_per_timespan = None
