@@ -95,7 +95,14 @@ def loopback_slurm(folder: Path) -> Iterator[dict[str, str]]:
             (["slurmd", "-D", "-f", str(config)], lambda: "idle" in _said(env, "sinfo", "-ho%t")),
         ):
             stack.enter_context(_daemon(command, folder, env, ready))
-        yield env
+        try:
+            yield env
+        finally:
+            # Job steps outlive the daemons.
+            subprocess.run(["scancel", "--user=root"], env=env)
+            deadline = time.monotonic() + 30
+            while _said(env, "squeue", "-h") and time.monotonic() < deadline:
+                pass
 
 
 def _with_configuration(name: str, config: Path) -> Path:
