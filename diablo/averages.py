@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from diablo.data.protocol import unknown
@@ -14,7 +14,10 @@ _NOT_ITS_OWN = ("groups", "quantizers", "chart")
 
 
 def averages_plan(
-    figure: Averages, tables: Mapping[str, dict[str, Any]], titles: Mapping[str, str]
+    figure: Averages,
+    tables: Mapping[str, dict[str, Any]],
+    titles: Mapping[str, str],
+    skip: Collection[str] = (),
 ) -> dict[str, Any]:
     """The JSON that `diablo aggregate` reads for a figure of averages.
 
@@ -24,11 +27,12 @@ def averages_plan(
     Args:
         tables: the tables' own plans, by name.
         titles: what models are called, by their names in the catalogue.
+        skip: names of rows that are not run for this figure.
 
     Raises:
         ValueError: if there is no such table, group or row, or the table has no average; names the nearest.
     """
-    chosen = [_panel(figure, panel, tables) for panel in figure.panels]
+    chosen = [_panel(figure, panel, tables, skip) for panel in figure.panels]
     groups = [group for _, group in chosen]
     mark_repeats(groups)
     first = chosen[0][0]
@@ -48,7 +52,7 @@ def averages_plan(
 
 
 def _panel(
-    figure: Averages, panel: Panel, tables: Mapping[str, dict[str, Any]]
+    figure: Averages, panel: Panel, tables: Mapping[str, dict[str, Any]], skip: Collection[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a table says of itself, and the group with the rows that are shown."""
     where = f"workflow/figures/{figure.name}.yaml: panels"
@@ -67,6 +71,10 @@ def _panel(
         if name not in rows:
             raise ValueError(unknown("row", name, rows, f"{where}: {panel.group}"))
     shown = [{**rows[name], "same_as": None} for name in panel.rows]
+    here = f"not run for this figure at scale {plan['scale']}; {panel.table} has it"
+    for row in shown:
+        if row["id"] in skip and row["runs"]:
+            row |= {"runs": [], "reason": here}
     if plan["average"] is None:  # the scale's data lack a column
         why = {"runs": [], "reason": f"{panel.table} has no average at this scale"}
         shown = [{**row, **why} if row["runs"] else row for row in shown]

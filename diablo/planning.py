@@ -119,8 +119,8 @@ def resolve(config: Config, workflow: Path = WORKFLOW) -> Plan:
         load_experiment(name, workflow / "experiments")
         for name in experiment_names(workflow / "experiments")
     ]
-    scale.check_experiments(experiments)
     averages = load_averages(workflow / "figures")
+    scale.check_experiments(experiments, averages)
     names = [one.name for one in experiments] + [one.name for one in averages]
     own = load_own(config.experiments, names)
     catalog = with_own(load_catalog(workflow / "catalog.yaml"), own)
@@ -141,7 +141,9 @@ def resolve(config: Config, workflow: Path = WORKFLOW) -> Plan:
         plan.tables[experiment.name] = table
     titles = {name: model.title for name, model in catalog.models.items()}
     for figure in averages:
-        plan.tables[figure.name] = averages_plan(figure, plan.tables, titles)
+        plan.tables[figure.name] = averages_plan(
+            figure, plan.tables, titles, scale.skipped(figure.name, device)
+        )
     if config.rehearse:
         mark(plan)
         plan.backends = backends(plan) if config.backend == "auto" else {}

@@ -14,6 +14,7 @@ from pydantic import Field
 from diablo.apart import names
 from diablo.data.protocol import unknown
 from diablo.experiments import WORKFLOW, Device, Experiment, Limits, ScaleName
+from diablo.figures import Averages
 from diablo.settings import Precision, Retain, Settings
 from diablo.validation import Strict, load_yaml
 
@@ -113,17 +114,29 @@ class Scale(SizingByDevice):
         own = self.experiments.get(experiment)
         return (own and own.blocks) or self.blocks
 
-    def check_experiments(self, experiments: Iterable[Experiment]) -> None:
+    def check_experiments(
+        self, experiments: Iterable[Experiment], averages: Iterable[Averages] = ()
+    ) -> None:
         """ValueError if `experiments` names one that there is not, or a part or row that it does not have."""
         known = {experiment.name: experiment for experiment in experiments}
+        figures = {figure.name: figure for figure in averages}
         for name, sizing in self.experiments.items():
             where = f"scale {self.name}: experiments"
-            if name not in known:
-                raise ValueError(unknown("experiment", name, known, where))
-            for part in sizing.parts:
-                if part not in known[name].parts:
-                    raise ValueError(unknown("part", part, known[name].parts, f"{where}.{name}"))
-            rows = [names(group, row) for group in known[name].groups for row in group.rows]
+            if name in figures:
+                if sizing.model_fields_set - {"skip"}:
+                    raise ValueError(
+                        f"{where}.{name}: it trains nothing of its own; give `skip` alone"
+                    )
+                rows = [{row} for panel in figures[name].panels for row in panel.rows]
+            elif name in known:
+                for part in sizing.parts:
+                    if part not in known[name].parts:
+                        raise ValueError(
+                            unknown("part", part, known[name].parts, f"{where}.{name}")
+                        )
+                rows = [names(group, row) for group in known[name].groups for row in group.rows]
+            else:
+                raise ValueError(unknown("experiment", name, {**known, **figures}, where))
             for device, words in sizing.skip.items():
                 for word in words:
                     if not any(word in each for each in rows):

@@ -267,6 +267,10 @@ def test_a_chart_needs_one_number_and_a_setting(change: dict, words: str) -> Non
          r"figure2\.yaml: panels: table3: a figure of averages is for tables of accuracies"),
         ("figures/figure2.yaml", lambda v: v.update(name="figure3"), "name is 'figure3', the file says"),
         ("figures/figure2.yaml", lambda v: v.update(panel=[]), "unknown key 'panel'; did you mean 'panels'"),
+        ("scales/demo.yaml", lambda v: v["experiments"]["figure2"].update(skip={"cpu": ["dora-r17"]}),
+         r"figure2\.skip\.cpu: unknown row 'dora-r17'; did you mean 'dora-r16'"),
+        ("scales/demo.yaml", lambda v: v["experiments"]["figure2"].update(limits={"steps": 1}),
+         r"figure2: it trains nothing of its own; give `skip` alone"),
         ("experiments/figure7.yaml", lambda v: v["groups"][0]["rows"][0].update(layers="5/4"),
          r"figure7\.yaml.*layers = 5/4: there is no part 5 of 4"),
     ],
@@ -280,8 +284,15 @@ def test_mistakes_are_refused_while_planning(workflow: Path, file, change, words
 def test_a_figure_of_averages_is_made_of_other_plans(demo: Plan) -> None:
     (figure,) = load_averages(WORKFLOW / "figures")
     titles = {name: model.title for name, model in demo.catalog.models.items()}
-    plan = averages_plan(figure, demo.tables, titles)
+    skip = load_scale("demo").skipped("figure2", "cpu")
+    plan = averages_plan(figure, demo.tables, titles, skip)
     assert plan == demo.tables["figure2"]
+    left = {
+        r["id"]: r["reason"] for group in plan["groups"] for r in group["rows"] if r["id"] in skip
+    }
+    assert len(skip) == len(left) == 4
+    assert left["dora-r16"] == "not run for this figure at scale demo; table1 has it"
+    assert all(not r["runs"] for g in plan["groups"] for r in g["rows"] if r["id"] in skip)
     assert [panel["name"] for panel in plan["panels"]] == ["table1", "table2", "table4", "table4"]
     again = Averages.model_validate(figure.model_dump())
     assert again == figure
