@@ -71,7 +71,7 @@ def _panel(
         if name not in rows:
             raise ValueError(unknown("row", name, rows, f"{where}: {panel.group}"))
     shown = [{**rows[name], "same_as": None} for name in panel.rows]
-    here = f"not run for this figure at scale {plan['scale']}; {panel.table} has it"
+    here = f"left to {panel.table} at scale {plan['scale']}"
     for row in shown:
         if row["id"] in skip and row["runs"]:
             row |= {"runs": [], "reason": here}

@@ -35,6 +35,7 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_file_is_named(name: str, tmp_path: Path, capsys) -> None:
     results, out = tmp_path / "demo", tmp_path / "index.html"
+    results.mkdir()
     path = (results / name).resolve()
     write_text(path, BROKEN[name])
     assert main(["report", "--results", str(results), "--out", str(out)]) == 2
