@@ -46,7 +46,7 @@ def test_two_experiments_are_rehearsed(workspace: Workspace) -> None:
             assert "rehearsal" in text, (name, form)
         assert (results / "figures" / f"{name}.png").is_file()
     table = pd.read_csv(results / "tables" / "figure7.csv")
-    assert table["value"].notna().any()
+    assert table["reproduced"].notna().any()
     logs = list(results.glob("runs/*/log.jsonl"))
     assert len(logs) == 6
     assert {len(log.read_text().splitlines()) for log in logs} == {2}
