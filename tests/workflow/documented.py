@@ -13,6 +13,7 @@ PARTS = (
     "Snakefile",
     "config.yaml",
     "pyproject.toml",
+    "benchmarks",
     "diablo",
     "workflow",
     "profiles",
