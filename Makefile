@@ -60,7 +60,7 @@ format: setup ## apply ruff and snakefmt
 docs: ## make a site of docs/ (site/index.html); broken links are errors
 	@cmp -s envs/docs.txt $(DOCS)/lock.txt || { python3 -m venv --clear $(DOCS) && \
 	    $(DOCS)/bin/pip install --quiet --no-deps -r envs/docs.txt && cp envs/docs.txt $(DOCS)/lock.txt; }
-	$(DOCS)/bin/sphinx-build -W --keep-going -q -d $(DOCS)/doctrees docs site
+	$(DOCS)/bin/sphinx-build -E -W --keep-going -q -d $(DOCS)/doctrees docs site
 
 lock: ## recompile envs/*.txt from pyproject.toml (needs the package index)
 	bash envs/lock.sh
