@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diablo.config import Config
 from diablo.data.prepare import check_sources
 from diablo.data.protocol import unknown
-from diablo.experiments import Config
 from diablo.planning import resolve
 from diablo.validation import read_yaml, validate
 

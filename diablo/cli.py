@@ -1,21 +1,16 @@
-"""`diablo VERB`: one verb per rule of the workflow. Parses and calls; the work is elsewhere.
-
-Heavy modules are imported inside the verbs, so `diablo --help` and planning stay fast.
-"""
+"""`diablo VERB`: one verb per rule of the workflow. Its options; what each does with them is in `diablo.verbs`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from diablo import __version__
+from diablo import __version__, verbs
 from diablo.gpus import lease
 from diablo.launch import MISTAKES
-from diablo.lean import leave_out_unused
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,14 +30,16 @@ def parser() -> argparse.ArgumentParser:
     """The command line of all verbs."""
     top = argparse.ArgumentParser(prog="diablo", description=__doc__)
     top.add_argument("--version", action="version", version=f"diablo {__version__}")
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    commands = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def verb(name: str, call: Callable[[argparse.Namespace], int | None], help: str, gpus: int = 0):
-        sub = verbs.add_parser(name, help=help, description=help)
+        sub = commands.add_parser(name, help=help, description=help)
         sub.set_defaults(call=call, gpus=gpus)
         return sub
 
-    sub = verb("download", download, "fetch and build a model or a data set, or check the sources")
+    sub = verb(
+        "download", verbs.download, "fetch and build a model or a data set, or check the sources"
+    )
     sub.add_argument("--model", help="a model of workflow/catalog.yaml")
     sub.add_argument("--dataset", help="a data set of workflow/catalog.yaml")
     sub.add_argument("--out", type=Path, help="folder to write")
@@ -59,19 +56,25 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--scale", help="for --check: instead of the config's scale")
     sub.add_argument("--rehearse", action="store_true", help="a name of the rehearsal's catalogue")
 
-    sub = verb("rehearse", rehearse, "make up files in place of all that scale paper downloads")
+    sub = verb(
+        "rehearse", verbs.rehearse, "make up files in place of all that scale paper downloads"
+    )
     sub.add_argument("--out", type=Path, required=True, help="folder to write, a mirror")
 
-    sub = verb("check-overlap", check_overlap, "check that no training question is a test question")
+    sub = verb(
+        "check-overlap", verbs.check_overlap, "check that no training question is a test question"
+    )
     sub.add_argument("data", type=Path, help="data set folder")
     sub.add_argument("--out", type=Path, required=True, help="report, written if there is none")
 
-    sub = verb("resolve", resolve, "write a resolved spec, suite or plan as JSON")
+    sub = verb("resolve", verbs.resolve, "write a resolved spec, suite or plan as JSON")
     sub.add_argument("--kind", choices=["run", "suite", "plan", "quantized"], required=True)
     sub.add_argument("--json", required=True, help="the value")
     sub.add_argument("--out", type=Path, required=True)
 
-    sub = verb("estimate", estimate, "runs, GPU-hours, disk and download, before anything is run")
+    sub = verb(
+        "estimate", verbs.estimate, "runs, GPU-hours, disk and download, before anything is run"
+    )
     sub.add_argument("targets", nargs="*", help="experiments and figures (default: all)")
     sub.add_argument("--gpu", default="h100", help="a card of diablo/estimate/gpus.yaml")
     sub.add_argument("--config", type=Path, default=Path("config.yaml"))
@@ -81,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--skip", nargs="+", help="rows, methods or groups, as filters.skip")
     sub.add_argument("--json", action="store_true", help="all numbers as JSON")
 
-    sub = verb("finetune", finetune, "fine-tune one run from its spec.json", gpus=1)
+    sub = verb("finetune", verbs.finetune, "fine-tune one run from its spec.json", gpus=1)
     sub.add_argument("spec", type=Path)
     sub.add_argument("--threads", type=int)
     sub.add_argument(
@@ -96,11 +99,13 @@ def parser() -> argparse.ArgumentParser:
         help="of several GPUs each keeps a part of the frozen weights, even where all fit one",
     )
 
-    sub = verb("quantize", quantize, "quantise a base model from its spec.json", gpus=1)
+    sub = verb("quantize", verbs.quantize, "quantise a base model from its spec.json", gpus=1)
     sub.add_argument("spec", type=Path)
     sub.add_argument("--threads", type=int)
 
-    sub = verb("generate", generate, "generate a suite's completions with a run's model", gpus=1)
+    sub = verb(
+        "generate", verbs.generate, "generate a suite's completions with a run's model", gpus=1
+    )
     sub.add_argument("spec", type=Path)
     sub.add_argument("--suite", type=Path, required=True, help="suite JSON")
     sub.add_argument("--backend", choices=["auto", "vllm", "transformers"], default="auto")
@@ -108,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--gpus", type=int, help="vLLM's tensor-parallel size on a GPU")
     sub.add_argument("--threads", type=int)
 
-    sub = verb("score", score, "score a run's stored generations")
+    sub = verb("score", verbs.score, "score a run's stored generations")
     sub.add_argument("spec", type=Path)
     sub.add_argument("--suite", type=Path, required=True, help="suite JSON")
     sub.add_argument(
@@ -124,7 +129,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--cache", help="folder for downloads; the judge's replies are kept there too")
 
     sub = verb(
-        "measure", measure, "measure a run's loss on the gold answers of unseen examples", gpus=1
+        "measure",
+        verbs.measure,
+        "measure a run's loss on the gold answers of unseen examples",
+        gpus=1,
     )
     sub.add_argument("spec", type=Path)
     sub.add_argument("--suite", type=Path, help="suite JSON (default: what a trial held out)")
@@ -132,7 +140,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = verb(
         "check-serving",
-        check_serving,
+        verbs.check_serving,
         "check adapter model = merged model = served model",
         gpus=1,
     )
@@ -145,7 +153,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = verb(
         "ranks",
-        ranks,
+        verbs.ranks,
         "measure the ranks of activations and output gradients of one layer",
         gpus=1,
     )
@@ -153,17 +161,21 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--probe", metavar="JSON", required=True, help="layer, examples, thresholds")
     sub.add_argument("--threads", type=int)
 
-    sub = verb("aggregate", aggregate, "build an experiment's table and figure from its scores")
+    sub = verb(
+        "aggregate", verbs.aggregate, "build an experiment's table and figure from its scores"
+    )
     sub.add_argument("plan", type=Path)
     sub.add_argument("--what", choices=["table", "quantizers"], default="table")
 
-    sub = verb("theorems", theorems, "test the paper's theorems; write their table and figure")
+    sub = verb(
+        "theorems", verbs.theorems, "test the paper's theorems; write their table and figure"
+    )
     sub.add_argument(
         "--out", type=Path, required=True, help="folder that gets tables/ and figures/"
     )
 
     sub = verb(
-        "report", report, "write one page of all results: tables, figures, costs, provenance"
+        "report", verbs.report, "write one page of all results: tables, figures, costs, provenance"
     )
     sub.add_argument("--results", type=Path, help="results/<scale> (default: as --config says)")
     sub.add_argument("--out", type=Path, default=Path("report/index.html"), help="the page")
@@ -172,27 +184,35 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--config", type=Path, default=Path("config.yaml"))
     sub = verb(
-        "audit", audit, "check the paper's numbers against themselves, its code and its sources"
+        "audit",
+        verbs.audit,
+        "check the paper's numbers against themselves, its code and its sources",
     )
     sub.add_argument("--out", type=Path, required=True, help="folder that gets tables/")
-    sub = verb("schematic", schematic, "draw Figure 1, what each method trains of a weight")
+    sub = verb("schematic", verbs.schematic, "draw Figure 1, what each method trains of a weight")
     sub.add_argument("--out", type=Path, required=True, help="folder that gets figures/")
-    sub = verb("claims", claims, "judge the paper's claims on its own numbers and on what was run")
+    sub = verb(
+        "claims", verbs.claims, "judge the paper's claims on its own numbers and on what was run"
+    )
     sub.add_argument(
         "--out",
         type=Path,
         required=True,
         help="results of a scale: its tables/ is read and written",
     )
-    sub = verb("verify", verify, "hash all results again and compare them with their provenance")
+    sub = verb(
+        "verify", verbs.verify, "hash all results again and compare them with their provenance"
+    )
     sub.add_argument("results", type=Path, help="results/<scale>, whole or in part")
     sub.add_argument("--json", action="store_true", help="print everything as JSON")
 
-    sub = verb("merge", merge, "merge a run's adapter into a plain model folder, to be served")
+    sub = verb(
+        "merge", verbs.merge, "merge a run's adapter into a plain model folder, to be served"
+    )
     sub.add_argument("run", type=Path, help="results/<scale>/runs/<run>")
     sub.add_argument("--out", type=Path, required=True, help="folder to write")
 
-    sub = verb("push", push, "put a run on the Hugging Face Hub, with a card of its scores")
+    sub = verb("push", verbs.push, "put a run on the Hugging Face Hub, with a card of its scores")
     sub.add_argument("run", type=Path, help="results/<scale>/runs/<run>")
     sub.add_argument("--repo", required=True, metavar="OWNER/NAME")
     sub.add_argument("--merged", action="store_true", help="the merged model, not the adapter")
@@ -208,35 +228,6 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def download(options: argparse.Namespace) -> None:
-    from diablo.data import prepare
-    from diablo.planning import user_catalog
-
-    if options.check:
-        return check(options)
-    if options.out is None or (options.model is None) == (options.dataset is None):
-        raise ValueError("give --out and one of --model and --dataset, or --check EXPERIMENT")
-    build = prepare.download_model if options.model else prepare.download_dataset
-    name = options.model or options.dataset
-    catalog = user_catalog(options.experiments, options.rehearse)
-    build(name, options.out, options.mirror, options.cache, catalog)
-
-
-def rehearse(options: argparse.Namespace) -> None:
-    from diablo.rehearsal.sources import make_sources
-
-    make_sources(options.out)
-
-
-def check(options: argparse.Namespace) -> None:
-    from diablo.available import check_available
-
-    given = {key: getattr(options, key) for key in ("scale", "experiments")}
-    instead = {key: value for key, value in given.items() if value}
-    scale = check_available(options.check, options.config, instead, options.mirror, options.cache)
-    print(f"all sources of {', '.join(options.check)} are here (scale {scale})")
-
-
 def yaml_value(text: str):
     """An argument that is a value of config.yaml."""
     import yaml
@@ -245,276 +236,3 @@ def yaml_value(text: str):
         return yaml.safe_load(text)
     except yaml.YAMLError:
         raise argparse.ArgumentTypeError(f"not valid YAML: {text}") from None
-
-
-def estimate(options: argparse.Namespace) -> None:
-    from diablo.estimate.run import command
-
-    instead = {key: value for key in ("scale", "limits") if (value := getattr(options, key))}
-    if filters := {key: value for key in ("only", "skip") if (value := getattr(options, key))}:
-        instead["filters"] = filters
-    command(options.targets, options.gpu, options.config, instead, options.json)
-
-
-def check_overlap(options: argparse.Namespace) -> None:
-    from diablo.data.overlap import check_overlap as run
-
-    run(options.data, options.out)
-
-
-def resolve(options: argparse.Namespace) -> None:
-    from diablo.io import write_json
-    from diablo.specs import QuantSpec, RunSpec, SuiteSpec
-    from diablo.tuning import tuned
-    from diablo.validation import validate
-
-    value = json.loads(options.json)
-    if options.kind == "run":
-        spec = validate(RunSpec, value, "--json")
-        # A tuned run's learning rate is only known once its trials are there.
-        value = (tuned(spec, options.out.parent.parent) if spec.trials else spec).model_dump()
-    elif options.kind == "suite":
-        value = validate(SuiteSpec, value, "--json").model_dump()
-    elif options.kind == "quantized":
-        value = validate(QuantSpec, value, "--json").model_dump()
-    write_json(options.out, value)
-
-
-def read_spec(path: Path):
-    """The RunSpec in `path`; ValueError if it is missing, does not fit or lies in another run's folder."""
-    from diablo.io import read_json
-    from diablo.specs import RunSpec
-    from diablo.validation import validate
-
-    if not path.is_file():
-        raise ValueError(f"{path}: no such spec; `snakemake` writes one for each run that it plans")
-    spec = validate(RunSpec, read_json(path), str(path))
-    if path.parent.name != spec.run:
-        raise ValueError(f"{path}: spec of run {spec.run!r} lies in folder {path.parent.name!r}")
-    return spec
-
-
-def read_suite(path: Path):
-    """The SuiteSpec in `path`."""
-    from diablo.io import read_json
-    from diablo.specs import SuiteSpec
-    from diablo.validation import validate
-
-    return validate(SuiteSpec, read_json(path), str(path))
-
-
-def read_model_spec(path: Path):
-    """:func:`read_spec` of a job that fine-tunes or runs the model: call it before torch is imported."""
-    spec = read_spec(path)
-    leave_out_unused(spec.quantized)
-    return spec
-
-
-def work_folder(run_folder: Path, part: str) -> Path:
-    """Where a resume's files live: outside what Snakemake declares and cleans up."""
-    return run_folder.parent.parent / ".work" / run_folder.name / part
-
-
-def finetune(options: argparse.Namespace) -> None:
-    from diablo.data.protocol import protocol_of
-    from diablo.data.sources import locked
-
-    spec = read_model_spec(options.spec)
-    from diablo.launch import launch
-    from diablo.rows import is_trained
-    from diablo.training import finetune as run
-
-    folder = options.spec.parent
-    protocol = protocol_of(spec)
-    work = work_folder(folder, "finetune")
-    # A killed Snakemake leaves its job running: the one that takes over waits for it to end.
-    with locked(work):
-        launch(
-            max(1, options.gpus) if is_trained(spec.method) else 1,
-            run,
-            spec,
-            folder,
-            work,
-            protocol,
-            threads=options.threads,
-            acceleration=options.acceleration,
-            sharded=options.sharded,
-        )
-
-
-def quantize(options: argparse.Namespace) -> None:
-    from diablo.data.sources import locked
-    from diablo.io import read_json
-    from diablo.quantization.run import quantize as run
-    from diablo.quantization.run import work_folder
-    from diablo.specs import QuantSpec
-    from diablo.validation import validate
-
-    spec = validate(QuantSpec, read_json(options.spec), str(options.spec))
-    folder = options.spec.parent
-    if folder.name != spec.name:
-        raise ValueError(
-            f"{options.spec}: spec of quantised model {spec.name!r} lies in folder {folder.name!r}"
-        )
-    with locked(work_folder(folder, spec)):
-        run(spec, folder, options.threads)
-
-
-def generate(options: argparse.Namespace) -> None:
-    from diablo.data.sources import locked
-
-    spec, suite = read_model_spec(options.spec), read_suite(options.suite)
-    from diablo.generation import generate as one_turn
-    from diablo.generation.turns import generate_turns
-
-    folder = options.spec.parent
-    work = work_folder(folder, f"generate-{suite.suite}")
-    run = generate_turns if suite.second_turn else one_turn
-    with locked(work):
-        run(
-            spec,
-            suite,
-            folder,
-            folder / "generations" / f"{suite.suite}.jsonl",
-            work,
-            backend=options.backend,
-            batch_size=options.batch_size,
-            threads=options.threads,
-            gpus=options.gpus,
-        )
-
-
-def score(options: argparse.Namespace) -> None:
-    from diablo.data.sources import locked
-    from diablo.judging import JudgeConfig
-    from diablo.scoring import score as run
-    from diablo.scoring.options import ScoreOptions
-    from diablo.validation import validate
-
-    try:
-        judge = options.judge and validate(JudgeConfig, json.loads(options.judge), "--judge")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"--judge: not valid JSON ({error})") from None
-    given = ScoreOptions(
-        unsafe_execution=options.unsafe_execution,
-        workers=options.workers,
-        judge=judge,
-        phrases=options.phrases,
-        cache=options.cache and Path(options.cache),
-    )
-    spec, suite = read_spec(options.spec), read_suite(options.suite)
-    folder = options.spec.parent
-    generations = folder / "generations" / f"{suite.suite}.jsonl"
-    work = work_folder(folder, f"score-{suite.suite}")
-    with locked(work):
-        run(spec, suite, generations, folder / "scores" / f"{suite.suite}.json", work, given)
-
-
-def measure(options: argparse.Namespace) -> None:
-    spec, folder = read_model_spec(options.spec), options.spec.parent
-    from diablo.scoring.answer_loss import measure_held_out, measure_suite
-
-    if options.suite is None:
-        measure_held_out(spec, folder, options.threads)
-    else:
-        measure_suite(spec, read_suite(options.suite), folder, options.threads)
-
-
-def check_serving(options: argparse.Namespace) -> None:
-    spec, suite = read_model_spec(options.spec), read_suite(options.suite)
-    from diablo.analysis.serving import check_serving as run
-
-    out = options.spec.parent / "serving" / f"{suite.suite}.json"
-    run(
-        spec,
-        suite,
-        out,
-        prompts=options.prompts,
-        backend=options.backend,
-        threads=options.threads,
-        gpus=options.gpus,
-    )
-
-
-def ranks(options: argparse.Namespace) -> None:
-    from diablo.specs import ProbeSpec
-    from diablo.validation import validate
-
-    try:
-        probe = validate(ProbeSpec, json.loads(options.probe), "--probe")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"--probe: not valid JSON ({error})") from None
-    spec = read_model_spec(options.spec)
-    from diablo.analysis.ranks import ranks as run
-
-    run(spec, probe, options.spec.parent, options.threads)
-
-
-def aggregate(options: argparse.Namespace) -> None:
-    from diablo.tables import aggregate as run
-    from diablo.tables.quantizers import aggregate_quantizers
-
-    (aggregate_quantizers if options.what == "quantizers" else run)(options.plan)
-
-
-def theorems(options: argparse.Namespace) -> None:
-    from diablo.analysis.theorems.run import theorems as run
-
-    run(options.out)
-
-
-def report(options: argparse.Namespace) -> None:
-    from diablo.experiments import Config
-    from diablo.report import render_report
-    from diablo.validation import read_yaml, validate
-
-    if options.results is None:
-        config = validate(Config, read_yaml(options.config) or {}, str(options.config))
-        options.results = Path(config.root)
-    elif not options.results.is_dir():
-        raise ValueError(f"--results {options.results}: no such folder; give results/<scale>")
-    render_report(options.results, options.out, as_zip=options.zip)
-
-
-def audit(options: argparse.Namespace) -> None:
-    from diablo.audit.run import audit as run
-
-    run(options.out)
-
-
-def schematic(options: argparse.Namespace) -> None:
-    from diablo.tables.schematic import schematic as run
-
-    run(options.out)
-
-
-def claims(options: argparse.Namespace) -> None:
-    from diablo.claims.run import claims as run
-
-    run(options.out / "tables")
-
-
-def verify(options: argparse.Namespace) -> int:
-    from diablo.verify import verify as run
-
-    found = run(options.results)
-    print(found.as_json() if options.json else "\n".join(found.lines()))
-    return 0 if found.good else 1
-
-
-def merge(options: argparse.Namespace) -> None:
-    from diablo.publish import run_spec
-
-    spec = read_model_spec(run_spec(options.run))
-    from diablo.publish.merge import merge as run
-
-    run(spec, options.run, options.out)
-
-
-def push(options: argparse.Namespace) -> None:
-    from diablo.publish import run_spec
-
-    spec = read_model_spec(run_spec(options.run))
-    from diablo.publish.push import push as run
-
-    run(spec, options.run, options.repo, options.merged, options.base, options.dry_run)

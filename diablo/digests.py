@@ -79,7 +79,7 @@ def verb_digest(
 def verb_closure(
     name: str, method: str | None = None, scorer: str | None = None, root: Path = ROOT
 ) -> Closure:
-    """What a verb's function in `diablo.cli` reaches; see :func:`verb_digest`."""
+    """What a verb's function in `diablo.verbs` reaches; see :func:`verb_digest`."""
     chosen: dict[str, set[str]] = {}
     apart: set[str] = set()
     # A retained update looks at another run's method too.
@@ -88,7 +88,7 @@ def verb_closure(
         apart.add("diablo.training.retained")
     if scorer is not None:
         chosen["diablo.scoring"] = {SCORERS[scorer][0]}
-    return Closure(graph(root), chosen, apart).follow(("diablo.cli", name))
+    return Closure(graph(root), chosen, apart).follow(("diablo.verbs", name))
 
 
 @functools.cache

@@ -14,12 +14,13 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from diablo.config import ScaleName
 from diablo.data.catalog import Catalog, Dataset, Model
 from diablo.data.local import check_file, check_tasks, model_shapes
 from diablo.data.protocol import FOLDER as PROTOCOLS
 from diablo.data.protocol import format_fields, unknown
 from diablo.data.source_kinds import LocalSource
-from diablo.experiments import WORKFLOW, Experiment, ScaleName
+from diablo.experiments import WORKFLOW, Experiment
 from diablo.io import sha256_file
 from diablo.scales import Scale, SuiteUse
 from diablo.validation import Strict, load_yaml

@@ -13,18 +13,11 @@ from typing import Any
 
 from diablo import apart
 from diablo.averages import averages_plan
+from diablo.config import Config
 from diablo.data.catalog import Catalog, load_catalog
 from diablo.data.local import model_files
 from diablo.data.protocol import unknown
-from diablo.experiments import (
-    WORKFLOW,
-    Config,
-    Device,
-    Experiment,
-    Group,
-    Row,
-    load_experiment,
-)
+from diablo.experiments import WORKFLOW, Device, Experiment, Group, Row, load_experiment
 from diablo.figures import figure_names, load_averages
 from diablo.naming import mark_repeats
 from diablo.own import OwnExperiment, load_own, with_own

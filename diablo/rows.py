@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diablo.apart import names
+from diablo.config import Config, Limits
 from diablo.data.catalog import Catalog
 from diablo.data.protocol import OWN, Entry, Protocol, load_protocol, own_protocol, unknown
-from diablo.experiments import Config, Device, Experiment, Group, Limits, Row, Tune
+from diablo.experiments import Device, Experiment, Group, Row, Tune
 from diablo.methods import METHODS, RETAINED
 from diablo.own import OwnExperiment
 from diablo.realise import Sizes, realise

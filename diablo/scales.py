@@ -12,8 +12,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from diablo.apart import names
+from diablo.config import Limits, ScaleName
 from diablo.data.protocol import unknown
-from diablo.experiments import WORKFLOW, Device, Experiment, Limits, ScaleName
+from diablo.experiments import WORKFLOW, Device, Experiment
 from diablo.figures import Averages
 from diablo.settings import Precision, Retain, Settings
 from diablo.validation import Strict, load_yaml

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from diablo.claims.model import Claims
-from diablo.experiments import WORKFLOW, Config, Experiment
+from diablo.config import Config
+from diablo.experiments import WORKFLOW, Experiment
 from diablo.io import write_json
 from diablo.scales import Scale
 

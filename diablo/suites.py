@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from diablo.config import Config
 from diablo.data.protocol import Decoding, Entry, unknown
-from diablo.experiments import Config
 from diablo.io import sha256_json
 from diablo.own import OwnExperiment
 from diablo.rows import Rows

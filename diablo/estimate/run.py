@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from diablo.config import Config
 from diablo.data.naming import unknown
-from diablo.experiments import Config
 from diablo.planning import Plan, resolve
 from diablo.validation import read_yaml, validate
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diablo.config import Config, Limits
 from diablo.data.catalog import Catalog, Dataset, Model, Shapes
 from diablo.data.source_kinds import GithubSource, HfFileSource, HfSource
-from diablo.experiments import WORKFLOW, Config, Device, Experiment, Limits
+from diablo.experiments import WORKFLOW, Device, Experiment
 from diablo.judging import JudgeConfig
 from diablo.precision import native_bf16
 from diablo.scales import Calibration, ExperimentSizing, Scale, SuiteUse

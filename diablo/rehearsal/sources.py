@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from diablo.config import Config
 from diablo.data.catalog import Dataset
 from diablo.data.protocol import unknown
 from diablo.data.source_kinds import GithubSource, HfFileSource, HfSource
-from diablo.experiments import Config
 from diablo.io import atomic_path
 from diablo.planning import resolve
 from diablo.provenance import Provenance

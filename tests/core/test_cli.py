@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from diablo.cli import main, work_folder
-from diablo.experiments import Config
+from diablo.cli import main
+from diablo.config import Config
 from diablo.planning import resolve
+from diablo.verbs import work_folder
 
 
 @pytest.fixture

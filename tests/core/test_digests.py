@@ -140,7 +140,7 @@ def test_the_order_of_questions_changes_no_answer() -> None:
 
 def test_training_and_drawing_share_nothing_that_draws() -> None:
     def modules(verb: str) -> set[str]:
-        return Closure(graph()).follow(("diablo.cli", verb)).modules
+        return Closure(graph()).follow(("diablo.verbs", verb)).modules
 
     trains = modules("finetune")
     assert {"diablo.training.finetune", "diablo.tuner.ops", "diablo.methods.smt"} <= trains
@@ -177,7 +177,7 @@ def test_a_job_executes_no_definition_that_is_not_in_its_closure(verb: str, tmp_
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("CALLED")]
-    found = Closure(Graph(ROOT)).follow(("diablo.cli", verb)).found
+    found = Closure(Graph(ROOT)).follow(("diablo.verbs", verb)).found
     apart = ("diablo.provenance:", "diablo.gpus:", "diablo.cli:main", "diablo.cli:parser")
     called = {one for one in line.split()[1:] if not one.startswith(apart)}
     assert len(called) > 5

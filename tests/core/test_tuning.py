@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from diablo.experiments import Config, Tune
+from diablo.config import Config
+from diablo.experiments import Tune
 from diablo.io import write_json
 from diablo.planning import Plan, resolve
 from diablo.specs import RunSpec

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from diablo.cli import main
+from diablo.config import Config, Filters, Limits
 from diablo.estimate import estimate
-from diablo.experiments import Config, Filters, Limits
 from diablo.planning import resolve
 
 PAPER = Config(scale="paper", device="gpu")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from diablo.config import Config
 from diablo.estimate.memory import GB
 from diablo.estimate.requests import Requests
-from diablo.experiments import Config
 from diablo.planning import Plan, resolve
 from diablo.specs import RunSpec
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from diablo.experiments import Config
+from diablo.config import Config
 from diablo.planning import Plan, resolve
 from diablo.rehearsal import scale as module
 from diablo.rehearsal.scale import MARK, NAME, load_rehearsal, rehearsing

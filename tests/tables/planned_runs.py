@@ -8,7 +8,7 @@ from typing import Any
 
 from table_builder import loss_entry
 
-from diablo.experiments import Config
+from diablo.config import Config
 from diablo.io import write_json
 from diablo.planning import Plan, resolve
 

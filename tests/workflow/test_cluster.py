@@ -15,8 +15,8 @@ import pytest
 from loopback_slurm import loopback_slurm, missing
 from workspace import REPOSITORY, Workspace
 
+from diablo.config import Config, Filters, Limits
 from diablo.estimate import estimate
-from diablo.experiments import Config, Filters, Limits
 from diablo.planning import resolve
 
 PROFILES = REPOSITORY / "profiles"

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from diablo.experiments import WORKFLOW, Config, Experiment, load_experiment
+from diablo.config import Config
+from diablo.experiments import WORKFLOW, Experiment, load_experiment
 from diablo.scales import Scale, load_scale
 from diablo.schemas import SCHEMAS
 from diablo.settings import Settings

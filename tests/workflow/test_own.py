@@ -12,7 +12,7 @@ import pytest
 from own_cases import CONFIG, comparison, edit, sums, write
 
 from diablo.cli import main
-from diablo.experiments import Config
+from diablo.config import Config
 from diablo.planning import Plan, resolve
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from diablo.experiments import WORKFLOW, Config
+from diablo.config import Config
+from diablo.experiments import WORKFLOW
 from diablo.planning import Plan, resolve
 from diablo.specs import RunSpec
 

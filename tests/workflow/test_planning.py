@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from diablo.experiments import WORKFLOW, Config
+from diablo.config import Config
+from diablo.experiments import WORKFLOW
 from diablo.planning import Plan, resolve
 from diablo.rows import is_trained
 from diablo.shapes import Shapes, diablo_parameters, lora_parameters, matched_rank

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from workspace import Workspace
 
-from diablo.experiments import WORKFLOW, Config, Experiment, load_experiment
+from diablo.config import Config
+from diablo.experiments import WORKFLOW, Experiment, load_experiment
 from diablo.planning import Plan, resolve
 from diablo.specs import RunSpec
 from diablo.validation import validate

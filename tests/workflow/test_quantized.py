@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diablo.config import Config
 from diablo.data.catalog import load_catalog
-from diablo.experiments import Config
 from diablo.planning import resolve
 from diablo.quantized import excluded
 from diablo.settings import Quantize

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from workspace import REPOSITORY, Workspace
 
-from diablo.experiments import Config
+from diablo.config import Config
 from diablo.planning import resolve
 
 SMALL = (

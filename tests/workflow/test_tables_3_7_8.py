@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from workspace import Workspace
 
+from diablo.config import Config
 from diablo.data.protocol import load_protocol
-from diablo.experiments import Config
 from diablo.planning import Plan, resolve
 
 JUDGE = {"endpoint": "http://127.0.0.1:1/v1", "model": "judge"}

@@ -25,7 +25,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from diablo.data.protocol import protocol_of
 from diablo.digests import code_digest, function_digest, protocol_digest, verb_digest
-from diablo.experiments import Config
+from diablo.config import Config
 from diablo.validation import validate
 from diablo.planning import resolve
 from diablo.provenance import lock_version
