@@ -12,11 +12,16 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+from hypothesis import settings
 
 from diablo.data.catalog import load_catalog
 from diablo.data.prepare import download_model
 from diablo.data.sources import cache_folder, locked
 from diablo.io import read_json
+
+# How long an example takes says nothing of it: a busy machine would fail any deadline.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
 
 
 @pytest.fixture(autouse=True)

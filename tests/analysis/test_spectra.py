@@ -24,7 +24,7 @@ spectra = st.lists(st.floats(0.01, 100.0), min_size=1, max_size=12).map(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(spectra, st.integers(12, 30), st.integers(12, 30), st.integers(0, 2**32 - 1))
 def test_known_spectra(values, rows, width, seed) -> None:
     found = singular_values(matrix_of(values, rows, width, seed))
@@ -46,7 +46,7 @@ def test_known_spectra(values, rows, width, seed) -> None:
         assert effective_rank(found, 0.9, 1) >= effective_rank(found, 0.9, 2)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(-8, 8))
 def test_the_gram_matrix_loses_no_more_than_its_bound(rows, width, seed, magnitude) -> None:
     random = np.random.default_rng(seed)

@@ -36,7 +36,7 @@ def problems(draw) -> tuple[np.ndarray, np.ndarray, int, int]:
     return inputs, generic(rows, m2, min(rows, m2), random), rank, blocks
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(problems())
 def test_diablo_reaches_the_minimum_exactly_up_to_the_bound(problem) -> None:
     inputs, targets, rank, blocks = problem
@@ -47,7 +47,7 @@ def test_diablo_reaches_the_minimum_exactly_up_to_the_bound(problem) -> None:
         assert gap >= 1e-3
 
 
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(derandomize=True, max_examples=50)
 @given(problems(), st.integers(0, 12))
 def test_lora_reaches_the_minimum_from_the_required_rank_on(problem, lora_rank) -> None:
     inputs, targets, rank, _ = problem

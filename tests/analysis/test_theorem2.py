@@ -50,7 +50,7 @@ def systems(draw) -> tuple[int, int, int, int, int, int]:
     return m1, m2, blocks, *ranks, draw(st.integers(0, 10_000))
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(derandomize=True, max_examples=200)
 @given(systems())
 def test_inside_zero_outside_whatever_the_exact_rank_says(sizes) -> None:
     m1, m2, blocks, rank1, rank2, seed = sizes
@@ -71,7 +71,7 @@ def test_inside_zero_outside_whatever_the_exact_rank_says(sizes) -> None:
         assert np.linalg.matrix_rank(output_gradient) == rank2
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @given(systems())
 def test_ranks_are_those_of_rational_arithmetic(sizes) -> None:
     m1, m2, blocks, rank1, rank2, seed = sizes

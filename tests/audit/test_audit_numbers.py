@@ -6,7 +6,7 @@ from decimal import ROUND_DOWN, ROUND_HALF_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP,
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diablo.audit.averages import judge_average
@@ -23,7 +23,6 @@ def printed(value: Decimal, digits: int, how: str) -> float:
     return float(value.quantize(Decimal(1).scaleb(-digits), rounding=how))
 
 
-@settings(deadline=None)  # a busy machine misses any
 @given(st.integers(1, 12000), st.data(), st.integers(0, 3), st.sampled_from(ROUNDINGS))
 def test_right_answers_are_always_consistent(examples, data, digits, how) -> None:
     right = data.draw(st.integers(0, examples))
@@ -31,7 +30,6 @@ def test_right_answers_are_always_consistent(examples, data, digits, how) -> Non
     assert consistent(printed(accuracy, digits, how), examples, digits)
 
 
-@settings(deadline=None)  # a busy machine misses any
 @given(st.integers(1, 60), st.integers(1, 2))
 def test_every_consistent_number_has_right_answers(examples, digits) -> None:
     unit = 10**digits
@@ -44,7 +42,6 @@ def test_every_consistent_number_has_right_answers(examples, digits) -> None:
         assert consistent(value, examples, digits) == known
 
 
-@settings(deadline=None)  # a busy machine misses any
 @given(st.integers(1, 3000), st.integers(0, 2))
 def test_chance_is_a_share(examples, digits) -> None:
     share = chance(examples, digits)
@@ -52,7 +49,6 @@ def test_chance_is_a_share(examples, digits) -> None:
     assert share == 1 or share <= (examples + 1) / (100 * 10**digits + 1)
 
 
-@settings(deadline=None)  # a busy machine misses any
 @given(NUMBERS, st.integers(1, 2), st.sampled_from(ROUNDINGS))
 def test_a_rounded_mean_of_rounded_numbers_never_disagrees(numbers, digits, how) -> None:
     columns = [printed(number, digits, how) for number in numbers]
@@ -78,7 +74,6 @@ def test_the_only_impossible_average_is_apiqs(parts) -> None:
     ]
 
 
-@settings(deadline=None)  # a busy machine misses any
 @given(
     st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), min_size=1, max_size=4),
     st.integers(1, 700),

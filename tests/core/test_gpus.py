@@ -196,7 +196,7 @@ def test_many_jobs_at_once_share_no_gpu_and_all_end(tmp_path):
     assert sorted(log.get() for _ in every) == sorted(every)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.integers(1, 3), min_size=1, max_size=6),
     st.lists(st.sampled_from("0123"), max_size=3, unique=True),

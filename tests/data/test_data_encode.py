@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diablo.data.encode import IGNORE, encode_answer, encode_example, encode_prompt, has_labels
@@ -60,7 +60,6 @@ def test_separate_masks_the_prompt_and_learns_the_response_and_eos(tokenizer):
 text = st.text(st.characters(codec="utf-8", exclude_characters="{}"), max_size=60)
 
 
-@settings(deadline=None)
 @given(instruction=text, output=text, tokenizer=st.sampled_from(TOKENIZERS))
 def test_equal_frames_give_equal_prompts_in_training_and_evaluation(instruction, output, tokenizer):
     record = {"instruction": instruction, "output": output}
@@ -95,7 +94,6 @@ def test_peer_learns_the_prompt_too():
     assert made["labels"] == made["input_ids"]
 
 
-@settings(deadline=None)
 @given(max_length=st.integers(1, 400), variant=st.sampled_from([PAPER, RELEASED, PEER]))
 def test_truncation_is_on_the_right_and_eos_only_if_there_is_room(max_length, variant):
     tokenizer = Letters(bos=True)
@@ -129,7 +127,6 @@ def test_an_encoder_decoder_has_prompt_and_response_apart(tokenizer, variant):
     assert encode_example(tokenizer, plain, RECORD, 10_000, True)["labels"] == response
 
 
-@settings(deadline=None)
 @given(max_length=st.integers(1, 400), eos=st.booleans())
 def test_an_encoder_keeps_its_end_when_it_is_cut(max_length, eos):
     tokenizer = Letters(eos=eos)

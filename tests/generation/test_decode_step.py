@@ -19,7 +19,7 @@ from diablo.generation.transformers_engine import TransformersEngine
     room=st.integers(0, 12),
     seed=st.integers(0, 9),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_layer_with_room_holds_what_transformers_own_does(steps, room, seed):
     """Also where more tokens come than there is room for."""
     generator = torch.Generator().manual_seed(seed)

@@ -37,7 +37,7 @@ def random_weight(seed, rows=3, columns=16):
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, GRIDS)
 def test_rounding_twice_on_a_grid_is_rounding_once(seed, grid_settings) -> None:
     weight = random_weight(seed)
@@ -47,7 +47,7 @@ def test_rounding_twice_on_a_grid_is_rounding_once(seed, grid_settings) -> None:
     assert once.dtype == grid_settings.dtype
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, st.integers(2, 8), st.sampled_from([None, 4]))
 def test_a_weight_that_lies_on_the_grid_of_its_range_is_kept(seed, bits, group_size) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -77,7 +77,7 @@ def test_rounding_equals_the_textbooks(symmetric, shrink, group_size) -> None:
             )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEEDS, GRIDS)
 def test_zero_stays_zero_and_an_all_zero_row_too(seed, grid_settings) -> None:
     weight = random_weight(seed)
@@ -124,7 +124,7 @@ def test_gptq_with_a_dead_input_drops_its_column() -> None:
     np.testing.assert_allclose(got.values, obq(weight, hessian, 4, 4, 0.01), atol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEEDS, GRIDS, st.booleans())
 def test_gptq_of_uncorrelated_inputs_is_rounding(seed, grid_settings, act_order) -> None:
     weight = random_weight(seed).double()
@@ -132,7 +132,7 @@ def test_gptq_of_uncorrelated_inputs_is_rounding(seed, grid_settings, act_order)
     assert torch.equal(got.values, Grid.fit(weight, grid_settings).round(weight))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS)
 def test_the_error_is_that_of_the_outputs(seed) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -194,7 +194,7 @@ def test_magr_of_k_steps_equals_a_loop_over_rows() -> None:
     np.testing.assert_allclose(magr(weight, hessian, 0.05, None, 7), expected, atol=1e-6, rtol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS)
 def test_magr_without_a_penalty_changes_nothing(seed) -> None:
     weight, hessian = problem(seed=seed)
@@ -213,7 +213,7 @@ def test_magr_of_a_layer_without_input_keeps_the_weight() -> None:
     assert torch.equal(magr(weight, torch.zeros_like(hessian), 1e-3), weight)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(SEEDS, st.floats(1e-4, 20))
 def test_the_projection_on_the_l1_ball(seed, radius) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -264,7 +264,7 @@ def test_a_rank_beyond_the_weight_is_refused() -> None:
         loftq(random_weight(0, 8, 16), lambda w: w.round(), 9, 1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS)
 def test_wider_grids_are_no_worse_on_average(seed) -> None:
     weight = random_weight(seed, 8, 64)

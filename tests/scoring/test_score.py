@@ -132,9 +132,7 @@ PIECES = [
 ]
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     variant=st.sampled_from(["paper", "released", "peer"]),
     texts=st.lists(st.lists(st.sampled_from(PIECES), max_size=5), min_size=21, max_size=21),

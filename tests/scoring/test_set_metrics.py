@@ -6,7 +6,7 @@ import math
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diablo.scoring.set_metrics import f1, matthews, with_error
@@ -46,7 +46,6 @@ def test_cases_by_hand(counts, f1_value, matthews_value) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:A single label")
-@settings(deadline=None)
 @given(PAIRS)
 def test_scikit_learn_says_the_same(found) -> None:
     metrics = pytest.importorskip("sklearn.metrics")
@@ -57,7 +56,6 @@ def test_scikit_learn_says_the_same(found) -> None:
     assert matthews(Counter(found)) == pytest.approx(metrics.matthews_corrcoef(gold, read))
 
 
-@settings(deadline=None)
 @given(PAIRS.filter(lambda found: len(found) > 1))
 def test_the_error_is_that_of_leaving_out_each_example(found) -> None:
     for statistic in (f1("yes"), matthews):

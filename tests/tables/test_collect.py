@@ -40,7 +40,7 @@ outcomes_of_a_task = st.lists(st.integers(0, 1), min_size=1, max_size=30)
 
 
 @given(st.lists(outcomes_of_a_task, min_size=1, max_size=4))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_average_is_the_unweighted_mean_of_tasks(tasks: list[list[int]]) -> None:
     names = [f"t{i}" for i in range(len(tasks))]
     outcomes = {

@@ -25,7 +25,7 @@ def differences(pairs: list[tuple[int, int]]) -> np.ndarray:
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=14))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_mcnemar_is_the_enumeration_of_all_swaps(pairs: list[tuple[int, int]]) -> None:
     """Under the null hypothesis the two outcomes of every discordant pair may be swapped."""
     discordant = [a - b for a, b in pairs if a != b]
@@ -35,7 +35,7 @@ def test_mcnemar_is_the_enumeration_of_all_swaps(pairs: list[tuple[int, int]]) -
 
 
 @given(outcome_pairs, st.randoms())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_sign_test_is_symmetric_and_blind_to_order(pairs: list[tuple[int, int]], random) -> None:
     p = sign_test(differences(pairs))
     assert 0 < p <= 1
@@ -54,7 +54,7 @@ def test_sign_test_by_hand() -> None:
 
 
 @given(p_values)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_holm_is_the_closed_test_of_bonferroni(values: list[float]) -> None:
     """A hypothesis falls where Bonferroni rejects every set of hypotheses that holds it."""
     everything = range(len(values))
@@ -67,7 +67,7 @@ def test_holm_is_the_closed_test_of_bonferroni(values: list[float]) -> None:
 
 
 @given(p_values, st.randoms())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_holm_keeps_the_order_and_forgets_the_places(values: list[float], random) -> None:
     adjusted = holm(values)
     for (p, a), (q, b) in itertools.permutations(zip(values, adjusted, strict=True), 2):
@@ -84,7 +84,7 @@ def test_holm_by_hand() -> None:
 
 
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=200))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_bootstrap_p_is_symmetric_and_never_zero(draws: list[int]) -> None:
     p = bootstrap_p(np.array(draws))
     assert 0 < p <= 1

@@ -26,7 +26,7 @@ def losses_of(*tasks: list[tuple[float, int]], name: str = "l") -> Losses:
 
 
 @given(st.lists(answers, min_size=1, max_size=3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_loss_is_the_mean_over_tasks_of_nats_per_token(tasks: list) -> None:
     losses = [losses_of(*tasks)]
     by_seed, draws = loss_draws([(f"t{i}", losses) for i in range(len(tasks))], 300, 0)

@@ -21,7 +21,7 @@ pairs = st.lists(
 
 @pytest.mark.parametrize(("statistic", "textbook"), BOTH, ids=["f1", "matthews"])
 @given(pairs)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_two_labels_as_in_the_textbook(statistic, textbook, pairs) -> None:
     assert statistic.of(pairs) == pytest.approx(textbook(pairs)["value"], abs=1e-12)
 

@@ -18,14 +18,14 @@ def interval(outcomes: list[float], level: float = 0.95, seed: int = 0) -> tuple
 
 
 @given(outcome_lists)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_interval_holds_the_mean_and_stays_in_range(outcomes: list[int]) -> None:
     low, high = interval(outcomes)
     assert 0 <= low <= np.mean(outcomes) <= high <= 1
 
 
 @given(outcome_lists, st.floats(0.5, 0.9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_higher_level_is_never_narrower(outcomes: list[int], level: float) -> None:
     low, high = interval(outcomes, level)
     wide_low, wide_high = interval(outcomes, 0.95)
@@ -33,13 +33,13 @@ def test_a_higher_level_is_never_narrower(outcomes: list[int], level: float) -> 
 
 
 @given(outcome_lists)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_order_of_examples_does_not_matter(outcomes: list[int]) -> None:
     assert interval(outcomes) == interval(outcomes[::-1])
 
 
 @given(st.integers(1, 60), st.integers(0, 60))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_more_hits_never_lower_the_interval(n: int, hits: int) -> None:
     hits = min(hits, n - 1)
     low, high = interval([1] * hits + [0] * (n - hits))
@@ -123,7 +123,7 @@ def test_a_single_number_is_not_marked() -> None:
 
 
 @given(st.dictionaries(st.integers(), st.floats(0, 100), min_size=2, max_size=12))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_marks_follow_the_order(values: dict[int, float]) -> None:
     found = marks(values)
     top = max(float(f"{value:.1f}") for value in values.values())

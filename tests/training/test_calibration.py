@@ -67,7 +67,7 @@ def test_only_what_requires_a_gradient_gets_one_and_so_many_examples_are_used() 
     assert model.training
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(count=st.integers(2, 60), share=st.floats(0, 0.99), seed=st.integers(0, 5))
 def test_held_out_examples_and_the_rest_make_up_the_whole(count, share, seed) -> None:
     records = [{"task": "ab"[i % 2], "id": str(i)} for i in range(count)]

@@ -136,7 +136,7 @@ def test_logits_never_exceed_the_set_memory():
     assert largest.size == 10 * 4096 * 4
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_linear_cross_entropy_equals_pytorchs(data):
     labels, width, words = (data.draw(st.integers(1, n)) for n in (9, 6, 11))

@@ -62,7 +62,7 @@ def test_equals_padded(family, bucket):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(2, 40), min_size=1, max_size=20), st.integers(1, 8), st.integers(1, 3))
 def test_every_example_is_in_exactly_one_row(lengths, micro, bucket_16):
     examples = [example(n, seed) for seed, n in enumerate(lengths)]

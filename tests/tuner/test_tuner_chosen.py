@@ -46,7 +46,7 @@ def chosen(draw):
     return rows * size, columns * size, size, order[: draw(st.integers(1, len(every)))]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=chosen(),
     implementation=st.sampled_from(["inplace", "adapter"]),
@@ -83,7 +83,7 @@ def test_outputs_and_gradients_equal_the_dense_reference(shape, implementation, 
     assert torch.equal(delta.T, dense(parameter.detach(), m1, m2, positions))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shape=chosen())
 def test_the_weight_changes_in_the_chosen_entries_alone(shape):
     m1, m2, size, positions = shape

@@ -38,7 +38,7 @@ def reference(layer, x, grad, m1, m2):
     return out.detach(), x.grad, blocks.grad
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     shape=shapes(),
     implementation=st.sampled_from(["inplace", "adapter"]),
@@ -71,7 +71,7 @@ def test_outputs_and_gradients_equal_the_dense_reference(
         )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(shape=shapes())
 def test_views_reach_exactly_the_dense_pattern(shape):
     m1, m2, n = shape

@@ -68,7 +68,7 @@ def cases(draw):
     return m1, m2, {**options, "block_positions": {"0": given_}}, given_
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     case=cases(),
     implementation=st.sampled_from(["inplace", "adapter"]),
@@ -114,7 +114,7 @@ def test_outputs_and_gradients_equal_the_dense_reference(case, implementation, d
     assert torch.equal(delta.T, dense(parameter.detach(), m1, m2, positions))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(case=cases(), dtype=st.sampled_from(list(TOLERANCE)))
 def test_the_weight_changes_in_the_patterns_entries_alone(case, dtype):
     m1, m2, options, _ = case

@@ -24,7 +24,7 @@ def places(layer):
     return layer.state_dict()["diablo_positions.default"].tolist()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(m1=st.integers(1, 60), m2=st.integers(1, 60), data=st.data())
 def test_counts_are_matched_on_the_entries_inside_the_weight(m1, m2, data):
     n = data.draw(st.integers(1, max(m1, m2)))

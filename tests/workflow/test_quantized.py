@@ -27,7 +27,7 @@ def rounded(weight: torch.Tensor, bits: int, group: int) -> torch.Tensor:
 
 
 @given(st.integers(2, 8), st.sampled_from([8, 16, 32, 64, 96, 192]), st.integers(0, 2**16))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_exactly_the_excluded_settings_reproduce_the_models_grid(
     bits: int, group: int, seed: int
 ) -> None:
