@@ -9,8 +9,9 @@ onstart:
         start_judge(SETTINGS.judge.endpoint)
         # Nothing is fetched: what tries to is to fail, and at once.
         os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
-        # With a limit on the jobs of a second (default: 100) Snakemake looks at all ready jobs again each second, once for
-        # every job that has ended so far: among a thousand short jobs that takes longer than the jobs.
+    # With a limit on the jobs of a second (default: 100) Snakemake looks at all ready jobs again each second, once for
+    # every job that has ended so far: after some hundred jobs that takes a core. Here the cores are limit enough.
+    if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
     # Those that run a model import for some seconds. Few are sooner done than shared imports; those of a cluster are
     # elsewhere; and on a GPU each imports for itself, as CUDA outlives no fork.
