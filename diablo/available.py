@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diablo.config import Config
+from diablo.config import read_config
 from diablo.data.prepare import check_sources
 from diablo.data.protocol import unknown
 from diablo.planning import resolve
-from diablo.validation import read_yaml, validate
 
 
 def check_available(
@@ -33,8 +32,7 @@ def check_available(
     Raises:
         ValueError: an unknown experiment, or the list of problems.
     """
-    given = read_yaml(config_path) or {}
-    config = validate(Config, given | dict(instead), str(config_path))
+    config = read_config(config_path, instead)
     plan = resolve(config)
     models: set[str] = set()
     datasets: set[str] = set()

@@ -86,13 +86,13 @@ def parser() -> argparse.ArgumentParser:
 
     sub = verb("finetune", verbs.finetune, "fine-tune one run from its spec.json", gpus=1)
     sub.add_argument("spec", type=Path)
-    sub.add_argument("--threads", type=int)
+    sub.add_argument("--threads", type=at_least(1))
     sub.add_argument(
         "--acceleration",
         default="auto",
         help="auto (all that help here), none, or some of packing,kernels,graphs",
     )
-    sub.add_argument("--gpus", type=int, help="processes that train together, a GPU each")
+    sub.add_argument("--gpus", type=at_least(0), help="processes that train together, a GPU each")
     sub.add_argument(
         "--sharded",
         action="store_true",
@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = verb("quantize", verbs.quantize, "quantise a base model from its spec.json", gpus=1)
     sub.add_argument("spec", type=Path)
-    sub.add_argument("--threads", type=int)
+    sub.add_argument("--threads", type=at_least(1))
 
     sub = verb(
         "generate", verbs.generate, "generate a suite's completions with a run's model", gpus=1
@@ -109,9 +109,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("spec", type=Path)
     sub.add_argument("--suite", type=Path, required=True, help="suite JSON")
     sub.add_argument("--backend", choices=["auto", "vllm", "transformers"], default="auto")
-    sub.add_argument("--batch-size", type=int)
-    sub.add_argument("--gpus", type=int, help="vLLM's tensor-parallel size on a GPU")
-    sub.add_argument("--threads", type=int)
+    sub.add_argument("--batch-size", type=at_least(1))
+    sub.add_argument("--gpus", type=at_least(0), help="vLLM's tensor-parallel size on a GPU")
+    sub.add_argument("--threads", type=at_least(1))
 
     sub = verb("score", verbs.score, "score a run's stored generations")
     sub.add_argument("spec", type=Path)
@@ -122,7 +122,7 @@ def parser() -> argparse.ArgumentParser:
         help="run model-written code even where this system has no sandbox",
     )
     sub.add_argument(
-        "--workers", type=int, help="candidates that run at a time (default: all cores)"
+        "--workers", type=at_least(1), help="candidates that run at a time (default: all cores)"
     )
     sub.add_argument("--judge", metavar="JSON", help="the judge, with the keys of config.yaml's")
     sub.add_argument("--phrases", type=Path, help="your own list of refusal phrases (YAML)")
@@ -136,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("spec", type=Path)
     sub.add_argument("--suite", type=Path, help="suite JSON (default: what a trial held out)")
-    sub.add_argument("--threads", type=int)
+    sub.add_argument("--threads", type=at_least(1))
 
     sub = verb(
         "check-serving",
@@ -147,9 +147,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("spec", type=Path)
     sub.add_argument("--suite", type=Path, required=True, help="suite JSON")
     sub.add_argument("--backend", choices=["auto", "vllm", "transformers"], default="auto")
-    sub.add_argument("--prompts", type=int, default=32)
-    sub.add_argument("--gpus", type=int, help="vLLM's tensor-parallel size on a GPU")
-    sub.add_argument("--threads", type=int)
+    sub.add_argument("--prompts", type=at_least(1), default=32)
+    sub.add_argument("--gpus", type=at_least(0), help="vLLM's tensor-parallel size on a GPU")
+    sub.add_argument("--threads", type=at_least(1))
 
     sub = verb(
         "ranks",
@@ -159,7 +159,7 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("spec", type=Path)
     sub.add_argument("--probe", metavar="JSON", required=True, help="layer, examples, thresholds")
-    sub.add_argument("--threads", type=int)
+    sub.add_argument("--threads", type=at_least(1))
 
     sub = verb(
         "aggregate", verbs.aggregate, "build an experiment's table and figure from its scores"
@@ -236,3 +236,14 @@ def yaml_value(text: str):
         return yaml.safe_load(text)
     except yaml.YAMLError:
         raise argparse.ArgumentTypeError(f"not valid YAML: {text}") from None
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A type of arguments: whole numbers from `least`."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text}: not a whole number of at least {least}")
+        return int(text)
+
+    return number

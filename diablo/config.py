@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import typing
-from typing import Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from diablo.data.protocol import WITHOUT, unknown
 from diablo.experiments import Tune
 from diablo.judging import JudgeConfig
-from diablo.validation import Strict
+from diablo.validation import Strict, load_yaml, validate
 
 ScaleName = Literal["demo", "mini", "paper"]
 Variant = Literal["paper", "released", "peer"]
@@ -19,7 +21,9 @@ Variant = Literal["paper", "released", "peer"]
 class Limits(Strict):
     """Caps, printed wherever a number depends on them."""
 
-    train: int | None = Field(None, ge=1, description="training examples in total")
+    train: int | None = Field(
+        None, ge=2, description="training examples in total; Table 5 holds at least one of them out"
+    )
     test_per_task: int | None = Field(None, ge=1, description="test examples of each task")
     steps: int | None = Field(None, ge=1, description="optimiser steps")
     probe: int | None = Field(
@@ -105,3 +109,27 @@ class Config(Strict):
                 "second_turn: nothing but a judge rates a second turn; give `judge`, or leave it out"
             )
         return self
+
+
+def read_config(path: Path, instead: Mapping[str, Any] | None = None) -> Config:
+    """The config in a file.
+
+    Args:
+        instead: keys that are to be others; of a key that is a mapping, only what is given.
+
+    Raises:
+        ValueError: if there is no such file, or if it, by itself or with `instead`, is not valid.
+    """
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: no such file; give --config FILE, or run this where config.yaml is"
+        )
+    config = load_yaml(Config, path)
+    if not instead:
+        return config
+    given = config.model_dump(exclude_unset=True)
+    for key, value in instead.items():
+        if isinstance(value, dict) and isinstance(given.get(key), dict):
+            value = {**given[key], **value}
+        given[key] = value
+    return validate(Config, given, str(path))

@@ -88,9 +88,13 @@ class Plan:
         return sorted({self.runs[run].model for run in self.runs_of(table)})
 
     def datasets_of(self, table: str) -> list[str]:
-        """Catalogue names of the data sets that `table` needs, for training and evaluation."""
+        """Catalogue names of the data sets that `table` needs, for training, quantisation and evaluation."""
         specs = [self.runs[run] for run in self.runs_of(table)]
         found = {spec.dataset for spec in specs if spec.dataset}
+        quantised = {spec.quantized for spec in specs if spec.quantized}
+        quantised |= {Path(path).parent.name for path in self.quantizers_of(table)}
+        texts = [self.quantized[name].calibration_path for name in quantised]
+        found |= {Path(path).name for path in texts if path}
         if self.tables[table]["kind"] != "gradient-variance":
             found |= {self.suites[spec.suite_key].dataset for spec in specs}
         return sorted(found)

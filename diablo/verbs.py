@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from diablo.lean import leave_out_unused
 
@@ -56,22 +57,28 @@ def check_overlap(options: argparse.Namespace) -> None:
     run(options.data, options.out)
 
 
+def json_option(text: str, name: str, model: Any = None) -> Any:
+    """The JSON value of option `name`, as the pydantic `model` if there is one; ValueError names the option."""
+    from diablo.validation import validate
+
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{name}: not valid JSON ({error})") from None
+    return value if model is None else validate(model, value, name)
+
+
 def resolve(options: argparse.Namespace) -> None:
     from diablo.io import write_json
     from diablo.specs import QuantSpec, RunSpec, SuiteSpec
     from diablo.tuning import tuned
-    from diablo.validation import validate
 
-    value = json.loads(options.json)
-    if options.kind == "run":
-        spec = validate(RunSpec, value, "--json")
+    models = {"run": RunSpec, "suite": SuiteSpec, "quantized": QuantSpec}
+    value = json_option(options.json, "--json", models.get(options.kind))
+    if options.kind == "run" and value.trials:
         # A tuned run's learning rate is only known once its trials are there.
-        value = (tuned(spec, options.out.parent.parent) if spec.trials else spec).model_dump()
-    elif options.kind == "suite":
-        value = validate(SuiteSpec, value, "--json").model_dump()
-    elif options.kind == "quantized":
-        value = validate(QuantSpec, value, "--json").model_dump()
-    write_json(options.out, value)
+        value = tuned(value, options.out.parent.parent)
+    write_json(options.out, value if options.kind == "plan" else value.model_dump())
 
 
 def read_spec(path: Path):
@@ -83,7 +90,7 @@ def read_spec(path: Path):
     if not path.is_file():
         raise ValueError(f"{path}: no such spec; `snakemake` writes one for each run that it plans")
     spec = validate(RunSpec, read_json(path), str(path))
-    if path.parent.name != spec.run:
+    if path.resolve().parent.name != spec.run:
         raise ValueError(f"{path}: spec of run {spec.run!r} lies in folder {path.parent.name!r}")
     return spec
 
@@ -183,12 +190,8 @@ def score(options: argparse.Namespace) -> None:
     from diablo.judging import JudgeConfig
     from diablo.scoring import score as run
     from diablo.scoring.options import ScoreOptions
-    from diablo.validation import validate
 
-    try:
-        judge = options.judge and validate(JudgeConfig, json.loads(options.judge), "--judge")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"--judge: not valid JSON ({error})") from None
+    judge = options.judge and json_option(options.judge, "--judge", JudgeConfig)
     given = ScoreOptions(
         unsafe_execution=options.unsafe_execution,
         workers=options.workers,
@@ -232,12 +235,8 @@ def check_serving(options: argparse.Namespace) -> None:
 
 def ranks(options: argparse.Namespace) -> None:
     from diablo.specs import ProbeSpec
-    from diablo.validation import validate
 
-    try:
-        probe = validate(ProbeSpec, json.loads(options.probe), "--probe")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"--probe: not valid JSON ({error})") from None
+    probe = json_option(options.probe, "--probe", ProbeSpec)
     spec = read_model_spec(options.spec)
     from diablo.analysis.ranks import ranks as run
 
@@ -258,13 +257,11 @@ def theorems(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    from diablo.config import Config
+    from diablo.config import read_config
     from diablo.report import render_report
-    from diablo.validation import read_yaml, validate
 
     if options.results is None:
-        config = validate(Config, read_yaml(options.config) or {}, str(options.config))
-        options.results = Path(config.root)
+        options.results = Path(read_config(options.config).root)
     elif not options.results.is_dir():
         raise ValueError(f"--results {options.results}: no such folder; give results/<scale>")
     render_report(options.results, options.out, as_zip=options.zip)

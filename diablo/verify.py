@@ -85,11 +85,12 @@ def verify(results: str | Path) -> Verification:
     """Hash again what the provenance of a scale's folder, and of the models beside it, names.
 
     Args:
-        results: `results/<scale>`, whole or in part. Relative paths in a provenance are looked up inside
-            it (it may be a copy), from the folder that holds `results`, then from the working directory.
+        results: `results/<scale>`, whole or in part. Paths in a provenance are looked up inside it (it may
+            be a copy), from the folder that holds `results`, then from the working directory.
 
     Raises:
         FileNotFoundError: if there is no such folder.
+        ValueError: if nothing in it has provenance.
     """
     results = Path(results)
     if not results.is_dir():
@@ -98,6 +99,10 @@ def verify(results: str | Path) -> Verification:
     hashed = functools.cache(sha256_file)
     vouched: dict[Path, bool] = {}
     records = sorted(_records(results))
+    if not records:
+        raise ValueError(
+            f"{results}: nothing in it has provenance; give results/<scale> with results"
+        )
     for record in records:
         try:
             named = dict(_named(record, results))
@@ -150,7 +155,7 @@ def _named(record: Path, results: Path) -> Iterator[tuple[Path, str]]:
         yield _place(Path(name), results), expected
     for name, expected in _hashes(record, facts, "outputs"):
         folder, rest = record.parent, Path(name)
-        while rest.parts[0] == "..":
+        while rest.parts[:1] == ("..",):
             folder, rest = folder.parent, Path(*rest.parts[1:])
         yield folder / rest, expected
 
@@ -164,8 +169,7 @@ def _hashes(record: Path, facts: Mapping[str, Any], key: str) -> list[tuple[str,
 
 def _place(path: Path, results: Path) -> Path:
     """Where a recorded input lies: jobs run in the folder that holds `results`; a copy holds its own."""
-    if path.is_absolute():
-        return path
     places = [results / Path(*path.parts[start:]) for start in range(1, len(path.parts) - 1)]
+    # An absolute path is itself, joined to whichever folder.
     places += [results.resolve().parent.parent / path, Path.cwd() / path]
     return next((place for place in places if place.exists()), places[-2])

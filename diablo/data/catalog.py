@@ -78,6 +78,11 @@ class Model(Strict):
             raise ValueError("builder gguf needs `greedy`: a conversion is checked by it")
         return self
 
+    @property
+    def digest(self) -> str:
+        """Hash of what the folder is made from; where a local one lies is no part of it, its files are inputs."""
+        return _digest(self, {"builder", "sources", "greedy", "grid"})
+
 
 class Dataset(Strict):
     """One data set: `builder` and `options` say how it becomes train.jsonl and test.jsonl."""
@@ -92,11 +97,15 @@ class Dataset(Strict):
     @property
     def digest(self) -> str:
         """Hash of the declaration; where a local file lies is no part of it, its content is."""
-        declared = self.model_dump(mode="json")
-        for source in declared["sources"]:
-            if source["kind"] == "local":
-                del source["path"]
-        return sha256_json(declared)
+        return _digest(self)
+
+
+def _digest(entry: Model | Dataset, fields: set[str] | None = None) -> str:
+    declared = entry.model_dump(mode="json", include=fields)
+    for source in declared["sources"]:
+        if source["kind"] == "local":
+            del source["path"]
+    return sha256_json(declared)
 
 
 class Catalog(Strict):

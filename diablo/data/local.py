@@ -6,7 +6,9 @@ front of the other jobs. Nothing here imports torch.
 
 from __future__ import annotations
 
+import functools
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,19 @@ def numbered(path: Path) -> Iterator[tuple[int, Record]]:
                     f"{path}:{number}: must be an object with fields, not {line[:40]!r}"
                 )
             yield number, record
+
+
+@functools.cache
+def count_records(path: Path) -> int:
+    """Records of a JSONL file: lines that are not blank."""
+    with path.open("rb") as lines:
+        return sum(1 for line in lines if line.strip())
+
+
+@functools.cache
+def count_by_task(path: Path, task: str | None) -> Counter[str]:
+    """Records of a JSONL file by their `task`; those without one are of `task`."""
+    return Counter(record.get("task", task) for _, record in numbered(path))
 
 
 def check_file(path: Path, templates: Mapping[str, str], task: str | None) -> None:

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from diablo.config import Config
+from diablo.config import Config, read_config
 from diablo.data.naming import unknown
 from diablo.planning import Plan, resolve
-from diablo.validation import read_yaml, validate
 
 from .facts import RULES, Assumptions, load_assumptions, load_gpus
 from .fits import Fits, Misfit
@@ -37,12 +36,8 @@ def command(
     Raises:
         ValueError: an unknown name, or (after the estimate of what fits is printed) runs that do not fit.
     """
-    given = read_yaml(config) or {}
-    for key, value in instead.items():
-        if isinstance(value, dict):
-            value = {**(given.get(key) or {}), **value}
-        given[key] = value
-    found = estimate(targets, gpu, validate(Config, given, str(config)))
+    # What a rehearsal rehearses is what costs.
+    found = estimate(targets, gpu, read_config(config, {**instead, "rehearse": False}))
     print(json.dumps(found, indent=2) if as_json else render(found), flush=True)
     if refused := found["does_not_fit"]:
         lines = "\n".join(f"  {one['text']}" for one in refused)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from diablo.data.catalog import Dataset
+from diablo.data.local import count_by_task, count_records
 from diablo.data.protocol import protocol_of
 from diablo.specs import RunSpec, SuiteSpec
 
@@ -23,8 +25,10 @@ class Count:
 
 
 def train_size(name: str, dataset: Dataset, known: Assumptions) -> Count:
-    """Training examples of a data set: its options, else what is recorded, else an assumption."""
+    """Training examples of a data set: those of a user's own file, else its options, what is recorded, an assumption."""
     options = dataset.options
+    if own := _own_file(dataset, "train"):
+        return Count(count_records(own), f"{name}: records of {own}")
     if "train_per_task" in options:
         each = options["train_per_task"]
         return Count(each * len(options["tasks"]), f"{name}: options of {CATALOGUE}")
@@ -52,15 +56,19 @@ def trained_examples(run: RunSpec, size: int) -> float:
 def test_sizes(suite: SuiteSpec, dataset: Dataset, known: Assumptions) -> dict[str, Count]:
     """Test examples of each task of a suite, after its cap.
 
-    `expect_test` of the data set, its options, what is recorded, the protocol's `test_sizes` (the paper's own
+    A user's own file, `expect_test` of the data set, its options, what is recorded, the protocol's `test_sizes` (the paper's own
     test sets), an assumption: the first that says it.
     """
     options, whole = dataset.options, protocol_of(suite).test_sizes
+    own = _own_file(dataset, "test")
+    counted = count_by_task(own, options["task"]) if own else {}
     found = {}
     for task in suite.tasks:
         recorded = known.test_examples.get(suite.dataset, {})
         cap = options.get("most", {}).get(task)
-        if task in options.get("expect_test", {}):
+        if task in counted:
+            size, source = counted[task], f"records of {own}"
+        elif task in options.get("expect_test", {}):
             size, source = options["expect_test"][task], f"expect_test of {CATALOGUE}"
         elif task == "held_out" and isinstance(options.get("held_out"), int):
             size, source = options["held_out"], f"options of {CATALOGUE}"
@@ -76,3 +84,9 @@ def test_sizes(suite: SuiteSpec, dataset: Dataset, known: Assumptions) -> dict[s
         text = f"{suite.dataset}: test sizes: {source}"
         found[task] = Count(min(size, suite.limit_per_task or size), text)
     return found
+
+
+def _own_file(dataset: Dataset, split: str) -> Path | None:
+    """The file of a user's own data set."""
+    own = [one for one in dataset.sources if one.kind == "local" and one.split == split]
+    return Path(own[0].path) if own else None

@@ -26,11 +26,11 @@ def run_spec(run: Path) -> Path:
 
 
 def check_trained(run: Path, method: str) -> None:
-    """Check that a run left something to publish, and that it is what its provenance speaks of.
+    """Check that a run left something to publish, and that it and its spec are what its provenance speaks of.
 
     Raises:
-        ValueError: if nothing was trained, or a file of the adapter is missing, was changed or has no
-            provenance. The message names the file.
+        ValueError: if nothing was trained, if the spec is another than what was trained, or if a file of the
+            adapter is missing, was changed or has no provenance. The message names the file.
     """
     if method == "zero-shot":
         raise ValueError(
@@ -39,8 +39,16 @@ def check_trained(run: Path, method: str) -> None:
     made = run / "adapter" / "provenance.json"
     if not made.is_file():
         raise ValueError(f"{made}: missing; train the run with `snakemake` or `diablo finetune`")
+    facts = read_json(made)
+    for name, digest in (facts.get("inputs") or {}).items():
+        own = Path(name).parts[-2:] == (run.name, "spec.json")
+        if own and sha256_file(run / "spec.json") != digest:
+            raise ValueError(
+                f"{run / 'spec.json'}: was another when this was trained; run `snakemake` again, which "
+                "writes it and trains what it asks for"
+            )
     # By paths from the adapter's folder: the training's log, beside it, is among them.
-    outputs = read_json(made).get("outputs") or {}
+    outputs = facts.get("outputs") or {}
     recorded = {made.parent / name: digest for name, digest in outputs.items()}
     for path in sorted(made.parent.rglob("*")):
         if path.is_file() and path != made and path not in recorded:

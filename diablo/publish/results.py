@@ -70,11 +70,12 @@ def read_results(spec: Any, run: Path, catalog: Catalog) -> Results | None:
     wanted = {"run": spec.run, "suite": suite.suite, "variant": suite.variant}
     content = read_json(scores)
     check_same(scores, content, wanted)
-    _check_provenance(scores, content, run)
+    _check_adapter(scores, content.get("provenance", {}).get("generated", {}), run)
     measures = {key: _measure(key, entry) for key, entry in content["tasks"].items()}
     entries = {key: read_entry(scores, content, one) for key, one in measures.items()}
     lost = None
     if losses.is_file():
+        _check_adapter(losses, read_json(losses).get("provenance", {}), run)
         tasks = {one.task for one in measures.values()}
         asked = examples_scored(list(measures.values()), entries)
         lost = read_losses(losses, wanted, asked, tasks)
@@ -101,15 +102,15 @@ def _measure(key: str, entry: Any) -> Measure:
     return Measure(key, "", entry.get("task", key), entry["metric"], entry.get("unit", "%"))
 
 
-def _check_provenance(path: Path, content: Any, run: Path) -> None:
-    generated = content.get("provenance", {}).get("generated", {})
-    if not generated.get("inputs"):
+def _check_adapter(path: Path, provenance: Any, run: Path) -> None:
+    """Check that the job with this provenance had the adapter that is there."""
+    if not provenance.get("inputs"):
         raise ValueError(f"{path}: has no provenance of what was scored; score the run again")
-    for name, digest in generated["inputs"].items():
+    for name, digest in provenance["inputs"].items():
         file = Path(name)
         if file.parts[-3:-1] != (run.name, "adapter"):
             continue
         if (here := run / "adapter" / file.name).is_file() and sha256_file(here) != digest:
             raise ValueError(
-                f"{path}: {name} was another file when this was generated; generate and score the run again"
+                f"{path}: {name} was another file when this was made; generate, score and measure the run again"
             )

@@ -25,6 +25,8 @@ DESCRIBE = (
     "and its numbers mean nothing"
 )
 MARK = "REHEARSAL, the numbers mean nothing:"
+#: Examples that a tuned rehearsal holds out of its few.
+HELD_OUT = 2
 #: How a model or a data set of the rehearsal is called, by the paper's name for it.
 NAME = "{}-rehearsal"
 
@@ -48,7 +50,7 @@ def load_rehearsal(path: Path = WORKFLOW / "rehearsal.yaml") -> Rehearsal:
 
 
 def rehearsing(config: Config) -> Config:
-    """The config of a rehearsal: its own sources, cache and judge, whatever else is configured.
+    """The config of a rehearsal: its own sources, cache, judge and sizes, whatever else is configured.
 
     The judge answers on this machine, at a port that follows from the results' folder: a plan is the same
     whenever it is made, and two rehearsals do not meet.
@@ -63,6 +65,9 @@ def rehearsing(config: Config) -> Config:
             "mirror": str(folder / "sources"),
             "cache": str(folder / "cache"),
             "judge": JudgeConfig(**given | judge),
+            "limits": Limits(),
+            "epochs": None,
+            "tune": config.tune and config.tune.model_copy(update={"held_out": HELD_OUT}),
         }
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from diablo.config import Config
-from diablo.data.catalog import Dataset
+from diablo.data.catalog import Catalog, Dataset
 from diablo.data.protocol import unknown
 from diablo.data.source_kinds import GithubSource, HfFileSource, HfSource
-from diablo.io import atomic_path
+from diablo.io import atomic_path, sha256_json
 from diablo.planning import resolve
 from diablo.provenance import Provenance
 from diablo.rehearsal.files import WRITERS
@@ -32,28 +32,35 @@ def make_sources(out: str | Path) -> None:
     """
     from diablo.rehearsal.models import write_model
 
-    plan = resolve(Config(scale="paper", rehearse=True))
-    models = {run.model for run in plan.runs.values()} | {q.model for q in plan.quantized.values()}
-    datasets = {run.dataset for run in plan.runs.values() if run.dataset}
-    datasets |= {suite.dataset for suite in plan.suites.values()}
-    datasets |= {
-        Path(q.calibration_path).name for q in plan.quantized.values() if q.calibration_path
-    }
+    catalog, models, datasets = _declared()
     provenance = Provenance("rehearse")
     with atomic_path(out) as folder:
         folder.mkdir()
-        for name in sorted(models):
-            model = plan.catalog.model(name)
+        for name in models:
+            model = catalog.model(name)
             (source,) = model.sources
             assert isinstance(source, HfSource), "the paper's models are on the Hub"
             write_model(name, model.shapes, folder / source.location)
-        written = [
-            path
-            for name in sorted(datasets)
-            for path in write_files(plan.catalog.dataset(name), folder)
-        ]
-        provenance.add(models=sorted(models), files=written)
+        written = [path for name in datasets for path in write_files(catalog.dataset(name), folder)]
+        provenance.add(models=models, files=written)
         provenance.write(folder / "provenance.json")
+
+
+def declared_digest() -> str:
+    """Hash of all that `make_sources` writes files for, as it is declared."""
+    catalog, models, datasets = _declared()
+    shapes = [catalog.model(name).shapes.model_dump() for name in models]
+    digests = [catalog.model(name).digest for name in models]
+    return sha256_json([shapes, digests, [catalog.dataset(name).digest for name in datasets]])
+
+
+def _declared() -> tuple[Catalog, list[str], list[str]]:
+    """The catalogue, and the names of the models and data sets in it that a whole rehearsal needs."""
+    plan = resolve(Config(scale="paper", rehearse=True))
+    models = {name for table in plan.tables for name in plan.models_of(table)}
+    models |= {one.model for one in plan.quantized.values()}
+    datasets = {name for table in plan.tables for name in plan.datasets_of(table)}
+    return plan.catalog, sorted(models), sorted(datasets)
 
 
 def write_files(dataset: Dataset, folder: Path) -> list[str]:

@@ -116,3 +116,44 @@ def test_what_is_not_there_is_named(arguments, tmp_path, capsys):
     assert main([text.format(folder=folder) for text in arguments]) == 2
     assert f"{folder}" in capsys.readouterr().err
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["resolve", "--kind", "plan", "--json", "{", "--out", "x"], "--json: not valid JSON"),
+        (["estimate", "--config", "nope.yaml"], "nope.yaml: no such file"),
+        (["download", "--check", "table1", "--config", "nope.yaml"], "nope.yaml: no such file"),
+    ],
+)
+def test_what_is_wrong_with_an_option_is_said(arguments, said: str, capsys) -> None:
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["filters: [full]", "- scale: paper"])
+@pytest.mark.parametrize(
+    "verb", [["estimate", "--skip", "full"], ["download", "--check", "table1"]]
+)
+def test_a_config_that_is_none_is_named(verb, text: str, tmp_path: Path, capsys) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(text)
+    assert main([*verb, "--config", str(config), "--scale", "paper"]) == 2
+    assert f"{config}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option", [["--gpus", "-1"], ["--threads", "0"], ["--threads", "many"], ["--threads", "1.5"]]
+)
+def test_numbers_are_checked_before_anything_runs(option, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["finetune", "spec.json", *option])
+    assert stopped.value.code == 2
+    assert f"{option[1]}: not a whole number of at least" in capsys.readouterr().err
+
+
+def test_the_quantisers_text_is_looked_for_too(tmp_path: Path, capsys) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"scale: paper\nmirror: {tmp_path}\ncache: {tmp_path / 'cache'}\n")
+    assert main(["download", "--check", "table4", "--config", str(config)]) == 2
+    assert "wikitext" in capsys.readouterr().err

@@ -137,3 +137,21 @@ def test_a_copy_is_compared_with_its_own_files(results: Path, tmp_path: Path) ->
 def test_no_folder_is_a_mistake_of_the_user_s(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "results/nowhere"]) == 2
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_a_folder_without_results_is_not_verified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "demo" / "logs").mkdir(parents=True)
+    assert main(["verify", str(tmp_path / "demo")]) == 2
+    assert "nothing in it has provenance" in capsys.readouterr().err
+
+
+def test_a_copy_of_results_elsewhere_is_compared_with_its_own_files_too(
+    results: Path, tmp_path: Path
+) -> None:
+    record = results / "runs" / "a" / "generations" / "s.provenance.json"
+    facts = json.loads(record.read_text())
+    absolute = {f"/elsewhere/{name}": digest for name, digest in facts["inputs"].items()}
+    record.write_text(json.dumps({**facts, "inputs": absolute}))
+    assert verify(results).good

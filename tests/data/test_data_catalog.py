@@ -203,3 +203,11 @@ def test_data_package_does_not_import_torch():
         f"import sys; {imports}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_model_is_made_again_if_its_source_is_another() -> None:
+    model = load_catalog().model("llama2-7b")
+    (source,) = model.sources
+    moved = source.model_copy(update={"revision": "1" * 40})
+    assert model.model_copy(update={"sources": [moved]}).digest != model.digest
+    assert model.model_copy(update={"title": "other", "licence": "other"}).digest == model.digest

@@ -97,3 +97,11 @@ def test_an_adapter_that_is_not_what_was_trained_is_refused(
     assert merge(run, tmp_path / "out") == 2
     assert "run/adapter" in capsys.readouterr().err.replace(run.name, "run")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_spec_that_is_not_what_was_trained_is_refused(make_run, tmp_path, capsys) -> None:
+    spec, run = make_run()
+    write_json(run / "spec.json", {**spec.model_dump(), "lr": 1.0})
+    assert merge(run, tmp_path / "merged") == 2
+    assert "spec.json: was another when this was trained" in capsys.readouterr().err
+    assert not (tmp_path / "merged").exists()

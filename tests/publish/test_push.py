@@ -173,7 +173,16 @@ def test_results_without_provenance_are_refused(make_run, score_run, tmp_path, c
     made[weights] = "0" * 64
     write_json(path, scores)
     assert push(run, "--dry-run", tmp_path / "out") == 2
-    assert "was another file when this was generated" in capsys.readouterr().err
+    assert "was another file when this was made" in capsys.readouterr().err
+    # Scored again after it was trained again, but not measured.
+    score_run(spec, run)
+    losses = read_json(run / "losses" / "commonsense.json")
+    (made,) = [n for n in losses["provenance"]["inputs"] if n.endswith("adapter/provenance.json")]
+    losses["provenance"]["inputs"][made] = "0" * 64
+    write_json(run / "losses" / "commonsense.json", losses)
+    assert push(run, "--dry-run", tmp_path / "out") == 2
+    assert "losses/commonsense.json: " in (error := capsys.readouterr().err)
+    assert "was another file when this was made" in error
     (run / "adapter" / "provenance.json").unlink()
     assert push(run, "--dry-run", tmp_path / "out") == 2
     assert "provenance.json: missing" in capsys.readouterr().err

@@ -9,7 +9,9 @@ import pytest
 from diablo.config import Config
 from diablo.planning import Plan, resolve
 from diablo.rehearsal import scale as module
+from diablo.rehearsal import sources
 from diablo.rehearsal.scale import MARK, NAME, load_rehearsal, rehearsing
+from diablo.suites import NO_JUDGE
 from diablo.validation import validate
 
 #: Names and folders, and how much is trained.
@@ -108,8 +110,35 @@ def test_the_judge_is_one_of_its_own_and_asked(small: Plan) -> None:
     assert rehearsing(config).judge == judge  # the same plan every time
     other = config.model_copy(update={"results": "elsewhere"})
     assert rehearsing(other).judge != judge
+    unasked = resolve(Config(scale="paper", device="gpu"))
     for name in ("table3", "table7"):
-        assert "no judge" not in json.dumps(small.tables[name]), name
+        assert NO_JUDGE in json.dumps(unasked.tables[name]), name
+        assert NO_JUDGE not in json.dumps(small.tables[name]), name
+
+
+def test_a_user_s_limits_and_trials_do_not_change_it() -> None:
+    given = {
+        "limits": {"train": 512, "test_per_task": 500},
+        "epochs": 3,
+        "tune": {"factors": [0.5, 1, 2], "held_out": 100},
+    }
+    config = validate(Config, {"scale": "paper", "rehearse": True, **given}, "config")
+    plan = resolve(rehearsing(config))
+    small = load_rehearsal().limits
+    assert {suite.limit_per_task for suite in plan.suites.values()} == {small.test_per_task}
+    assert all(len(run.trials) == 3 for run in plan.runs.values() if run.trials)
+    assert any(run.trials for run in plan.runs.values())
+
+
+def test_what_is_made_up_follows_its_declaration(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sources.declared_digest()
+    assert sources.declared_digest() == before
+    rehearsal = load_rehearsal()
+    name = next(iter(rehearsal.models))
+    wider = rehearsal.models[name].model_copy(update={"ffn": 2 * rehearsal.models[name].ffn})
+    changed = rehearsal.model_copy(update={"models": rehearsal.models | {name: wider}})
+    monkeypatch.setattr(module, "load_rehearsal", lambda: changed)
+    assert sources.declared_digest() != before
 
 
 def test_vllm_decodes_one_run_of_each_listed_model(small: Plan) -> None:

@@ -50,6 +50,7 @@ def test_made_up_files_pass_the_builder(name: str, tmp_path: Path) -> None:
     else:
         assert len(read_jsonl(folder / "train.jsonl")) >= 250
     # Where both parts are in one data set, the builder has something to find.
+    assert not name.startswith("glue_") or facts["overlaps_removed"]
     for found in facts.get("overlaps_removed", {}).values():
         assert found["rows"] == SHARED
 

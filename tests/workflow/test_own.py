@@ -13,6 +13,8 @@ from own_cases import CONFIG, comparison, edit, sums, write
 
 from diablo.cli import main
 from diablo.config import Config
+from diablo.estimate import sizes
+from diablo.estimate.facts import load_assumptions
 from diablo.planning import Plan, resolve
 
 
@@ -52,6 +54,15 @@ def test_it_is_run_as_written_at_every_scale(path: Path, scale: str, device: str
     assert (group["used_model"], group["used_model_title"]) == ("mine", "My model")
     assert [row["lr_from"] for row in group["rows"]] == ["tuned", "tuned"]
     assert not any(row["reported"] or row["notes"] or row["reason"] for row in group["rows"])
+
+
+def test_its_records_are_counted_for_the_estimate(path: Path) -> None:
+    plan, known = plan_of(path), load_assumptions()
+    data, suite = plan.catalog.datasets["sums"], plan.suites["my_table-own"]
+    assert sizes.train_size("sums", data, known).examples == 24
+    (count,) = sizes.test_sizes(suite, data, known).values()
+    assert count.examples == 12
+    assert "test.jsonl" in count.source
 
 
 def test_the_command_line_holds(path: Path) -> None:
@@ -226,7 +237,7 @@ def test_planning_needs_neither_torch_nor_network(path: Path) -> None:
         "import socket, sys\n"
         "def refuse(*_): raise AssertionError('network')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "from diablo.experiments import Config; from diablo.planning import resolve\n"
+        "from diablo.config import Config; from diablo.planning import resolve\n"
         f"assert resolve(Config(experiments={str(path)!r})).runs_of('my_table')\n"
         "sys.exit(bool({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     )

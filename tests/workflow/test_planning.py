@@ -237,7 +237,7 @@ def test_a_users_own_experiment_needs_only_yaml(workflow: Path) -> None:
 @pytest.mark.parametrize("scale", ["demo", "mini", "paper"])
 def test_planning_imports_no_torch(scale: str) -> None:
     code = (
-        "import sys; from diablo.experiments import Config; from diablo.planning import resolve;"
+        "import sys; from diablo.config import Config; from diablo.planning import resolve;"
         f"resolve(Config(scale={scale!r}));"
         "sys.exit(bool({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     )

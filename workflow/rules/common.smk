@@ -153,13 +153,23 @@ def asked_protocol(wildcards):
     return None if run.protocol else protocol_digest(run.suite, run.variant)
 
 
-def source_digest(dataset):
-    return PLAN.catalog.datasets[dataset].digest
+def model_digest(wildcards):
+    return PLAN.catalog.models[wildcards.model].digest
+
+
+def dataset_digest(wildcards):
+    return PLAN.catalog.datasets[wildcards.dataset].digest
 
 
 # What a rehearsal has in place of what is downloaded.
 def rehearsed_sources(wildcards):
     return [f"{ROOT}/sources/provenance.json"] if SETTINGS.rehearse else []
+
+
+def rehearsed_digest(wildcards):
+    from diablo.rehearsal.sources import declared_digest
+
+    return declared_digest()
 
 
 def model_files_of(wildcards):

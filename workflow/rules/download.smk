@@ -19,6 +19,7 @@ rule download_model:
     resources:
         mem_mb=2500,
     params:
+        source=model_digest,
         code=model_code,
     shell:
         "{DIABLO} download --model {wildcards.model} --out $(dirname {output}) {WHERE} "
@@ -35,7 +36,7 @@ rule download_dataset:
     resources:
         mem_mb=1500,
     params:
-        source=lambda wildcards: source_digest(wildcards.dataset),
+        source=dataset_digest,
         code=dataset_code,
     shell:
         "{DIABLO} download --dataset {wildcards.dataset} --out $(dirname {output}) {WHERE} "

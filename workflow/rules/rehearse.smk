@@ -9,6 +9,7 @@ rule rehearse_sources:
     resources:
         mem_mb=2500,
     params:
+        declared=rehearsed_digest,
         code=code_of("rehearse"),
     shell:
         "{DIABLO} rehearse --out $(dirname {output}) 2>&1 | tee {log}"
