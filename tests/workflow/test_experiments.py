@@ -21,7 +21,7 @@ from diablo.validation import validate
         ({"scales": "demo"}, ["unknown key 'scales'", "did you mean 'scale'"]),
         ({"scale": "dmo"}, ["scale", "'dmo'", "did you mean 'demo'"]),
         ({"limits": {"trian": 3}}, ["unknown key 'trian'", "did you mean 'train'"]),
-        ({"limits": {"train": 0}}, ["limits.train = 0", "greater than or equal to 1"]),
+        ({"limits": {"train": 0}}, ["limits.train = 0", "greater than or equal to 2"]),
         ({"limits": {"train": "many"}}, ["limits.train = 'many'", "integer"]),
         ({"seeds": []}, ["seeds = []"]),
         ({"seeds": [1, 1]}, ["has a seed twice"]),
