@@ -18,12 +18,9 @@ import torch
 
 from diablo.io import read_json, write_json
 from diablo.launch import launch
-from diablo.training import together
 
-from .end_to_end import acceleration_names, make_examples, peak_gib
-from .forms import PRECISIONS, Form
-from .shapes import SHAPES, random_weights
-from .through_trainer import run_trainer
+# The others where they are used: each process imports this file before it hides the GPUs that are not its
+# own, and PEFT imports bitsandbytes, which starts CUDA.
 from .timing import RESULTS, record
 
 
@@ -58,6 +55,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def train(options: argparse.Namespace, path: Path) -> None:
     """The run in the processes that were started for it; the first one writes what it measured."""
+    from diablo.training import together
+
+    from .end_to_end import acceleration_names, make_examples, peak_gib
+    from .forms import PRECISIONS, Form
+    from .shapes import random_weights
+    from .through_trainer import run_trainer
+
     torch.set_num_threads(options.threads or torch.get_num_threads())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     weights = random_weights(options.shape, PRECISIONS[options.precision][0], device)
@@ -82,6 +86,9 @@ def train(options: argparse.Namespace, path: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from .forms import PRECISIONS
+    from .shapes import SHAPES
+
     parser = argparse.ArgumentParser(prog="benchmarks.several_gpus", description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="llama3-8b")
     parser.add_argument("--gpus", type=int, default=2, help="compared with one")

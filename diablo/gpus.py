@@ -23,6 +23,9 @@ LOCKS = Path("/dev/shm/diablo-gpus")
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
+#: Its entries that stand for no GPU; the last is SLURM's.
+NO_GPU = ("", "-1", "NoDevFiles")
+
 #: Seconds between two looks at what has become free.
 POLL = 1.0
 
@@ -41,18 +44,21 @@ def listed() -> dict[str, str]:
 def candidates(found: dict[str, str], visible: str | None) -> dict[str, str]:
     """What a job may have: what stands for a GPU in `CUDA_VISIBLE_DEVICES` -> name of its lock.
 
+    An index that no GPU has is left out.
+
     Args:
         found: of :func:`listed`.
         visible: the variable, as the user or a scheduler set it, which is not overruled; None: all.
     """
     if visible is None:
         return dict(found)
-    entries = [entry.strip() for entry in visible.split(",") if entry.strip() not in ("", "-1")]
+    entries = [entry for entry in map(str.strip, visible.split(",")) if entry not in NO_GPU]
     # An index, a UUID or the start of one; a MIG instance is known by its own name alone.
     return {
         entry: found.get(entry)
         or next((uuid for uuid in found.values() if uuid.startswith(entry)), entry)
         for entry in entries
+        if entry in found or not entry.isdecimal()
     }
 
 
@@ -156,7 +162,9 @@ def _open(path: Path) -> int:
         with contextlib.suppress(PermissionError):  # another user was faster
             path.parent.chmod(0o1777)
     with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o644))
+        new = os.open(path, os.O_CREAT | os.O_EXCL, 0o644)
+        os.fchmod(new, 0o644)  # whatever the user's umask
+        os.close(new)
     # A lock needs no right to write, so a file of another user does.
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
 

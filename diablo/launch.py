@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
-import tempfile
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -35,14 +35,21 @@ def launch(processes: int, job: Callable[..., None], *arguments: Any, **options:
     from torch import multiprocessing
 
     mistakes: Any = multiprocessing.get_context("spawn").SimpleQueue()
-    with tempfile.TemporaryDirectory(prefix="diablo-") as folder:
-        call = partial(job, *arguments, **options)
-        try:
-            multiprocessing.spawn(_process, (processes, folder, mistakes, call), nprocs=processes)
-        except multiprocessing.ProcessRaisedException:
-            if mistakes.empty() or os.environ.get("DIABLO_DEBUG"):
-                raise
-            raise mistakes.get() from None
+    # Bytes, for a process to hide the other GPUs first: what it imports may start CUDA (bitsandbytes).
+    call = pickle.dumps(partial(job, *arguments, **options))
+    # In memory: however this process ends, no file is left.
+    descriptor, parent = os.memfd_create("diablo-store"), os.getpid()
+    store = f"/proc/{parent}/fd/{descriptor}"
+    try:
+        multiprocessing.spawn(
+            _process, (processes, parent, store, mistakes, call), nprocs=processes
+        )
+    except multiprocessing.ProcessRaisedException:
+        if mistakes.empty() or os.environ.get("DIABLO_DEBUG"):
+            raise
+        raise mistakes.get() from None
+    finally:
+        os.close(descriptor)
 
 
 def check_division(where: str, batch_size: int, gpus: int) -> None:
@@ -56,30 +63,32 @@ def check_division(where: str, batch_size: int, gpus: int) -> None:
 
 
 def _process(
-    rank: int, processes: int, folder: str, mistakes: Any, call: Callable[[], None]
+    rank: int, processes: int, parent: int, store: str, mistakes: Any, call: bytes
 ) -> None:
-    """The process `rank` of a job: joins the others through a file in `folder`, and calls."""
+    """The process `rank` of a job: joins the others through the file `store`, and makes the pickled call."""
     import torch
     from torch import distributed, multiprocessing
 
     # Whatever ends the first process, kill -9 too: none goes on without it.
     multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  # type: ignore[attr-defined]
+    if os.getppid() != parent:  # it had ended before that
+        os._exit(1)
     _keep_one_gpu(rank)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(
         backend,
-        init_method=f"file://{folder}/store",
+        init_method=f"file://{store}",
         rank=rank,
         world_size=processes,
         timeout=PATIENCE,
     )
     try:
-        call()
+        pickle.loads(call)()
     except MISTAKES as error:
         mistakes.put(error)
         raise
-    finally:
-        distributed.destroy_process_group()
+    # Not after an error: it may wait for the others, who wait for this one until it has ended.
+    distributed.destroy_process_group()
 
 
 def _keep_one_gpu(rank: int) -> None:

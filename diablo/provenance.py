@@ -6,6 +6,7 @@ A result without provenance is not a result, so every verb writes one beside its
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib.metadata
 import platform
 import resource
@@ -112,6 +113,7 @@ def outputs_of(path: Path, stems: Iterable[str]) -> list[Path]:
     return sorted(file for file in found if not file.name.endswith(SUFFIX))
 
 
+@functools.cache  # of the code that was imported: a job that the fork server forks has the server's answer
 def code_version() -> dict[str, Any]:
     """Git commit and dirty flag of the code, or the installed version where there is no checkout."""
     root = Path(__file__).resolve().parent.parent
@@ -139,6 +141,7 @@ def lock_version() -> dict[str, str] | None:
     return {"file": lock.name, "sha256": sha256_file(lock)}
 
 
+@functools.cache  # likewise
 def package_versions() -> dict[str, str]:
     """Installed versions of the packages that can change a number."""
     versions = {}

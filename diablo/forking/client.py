@@ -30,9 +30,12 @@ def forwarded(arguments: Sequence[str]) -> int | None:
         ).encode()
         streams = array.array("i", [0, 1, 2])
         header = len(request).to_bytes(8, "big")
-        server.sendmsg([header], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
-        server.sendall(request)
-        answer = server.recv(1)
+        try:
+            server.sendmsg([header], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
+            server.sendall(request)
+            answer = server.recv(1)
+        except OSError:  # it ended before it had read all
+            answer = b""
     if not answer:
         print("the fork server ended before the job did", file=sys.stderr)
         return 1

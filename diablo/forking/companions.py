@@ -16,13 +16,19 @@ from diablo.forking.client import SOCKET
 _running: list[subprocess.Popen] = []
 
 
-def accompany(module: str, argument: str, stdout: int = subprocess.DEVNULL) -> subprocess.Popen:
+def accompany(
+    module: str, argument: str, stdout: int = subprocess.DEVNULL, **environment: str
+) -> subprocess.Popen:
     """Start `python -m MODULE ARGUMENT`, which ends when its standard input does: this process holds the other end."""
     process = subprocess.Popen(
         [sys.executable, "-m", module, argument],
         stdin=subprocess.PIPE,
         stdout=stdout,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+            **environment,
+        },
         # Ctrl-C at the terminal is Snakemake's, which ends its jobs first.
         start_new_session=True,
     )
@@ -31,8 +37,9 @@ def accompany(module: str, argument: str, stdout: int = subprocess.DEVNULL) -> s
 
 
 def start_server() -> None:
-    """Start the fork server, and let all jobs of this process know it."""
+    """Start the fork server, for jobs on a CPU, and let all jobs of this process know it."""
     folder = tempfile.mkdtemp(prefix="diablo-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ[SOCKET] = f"{folder}/socket"
-    accompany("diablo.forking.server", os.environ[SOCKET])
+    # Without GPUs, as what it imports (bitsandbytes) would start CUDA, which outlives no fork.
+    accompany("diablo.forking.server", os.environ[SOCKET], CUDA_VISIBLE_DEVICES="")

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from diablo.cli import main as run_verb
+from diablo.provenance import code_version, package_versions
 
 #: What the verbs import, as far as it takes time. None of it computes anything when it is imported.
 PRELOADED = (
@@ -58,11 +59,13 @@ class Job:
     environment: dict[str, str]
     streams: list[int]
 
-    def run(self) -> int:
-        """In a process of its own: the verb, as if the client had started it; its exit status."""
+    def run(self, server: int) -> int:
+        """In a process that `server` forked for it: the verb, as if the client had started it; its exit status."""
         os.setpgid(0, 0)
         # A server that is killed takes its jobs along.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != server:  # it was killed before that
+            os._exit(1)
         for number, stream in enumerate(self.streams):
             os.dup2(stream, number)
             os.close(stream)
@@ -170,7 +173,11 @@ def received(client: socket.socket) -> Job:
 
 
 def main(path: str) -> int:
-    """Serve at `path` until standard input ends."""
+    """Serve at `path`, in a folder of its own, until standard input ends; then both are gone."""
+    server = os.getpid()
+    # All jobs run what is imported now, so their provenance names that, whatever is pulled or installed later.
+    code_version()
+    package_versions()
     # Nobody waits for this: until the socket is there, jobs import for themselves.
     for module in PRELOADED:
         importlib.import_module(module)
@@ -183,8 +190,11 @@ def main(path: str) -> int:
         gc.freeze()
         job = Server(listening).serve()
     if job is not None:
-        leave(job.run())
+        leave(job.run(server))
     Path(path).unlink(missing_ok=True)
+    # A Snakemake that was killed does not do it.
+    with contextlib.suppress(OSError):
+        Path(path).parent.rmdir()
     return 0
 
 

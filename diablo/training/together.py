@@ -8,6 +8,7 @@ the step already, whoever computed them: nothing is averaged. With one process n
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -112,4 +113,6 @@ def agree(model: nn.Module) -> None:
 def seed_step(seed: int, step: int) -> None:
     """Random numbers (dropout) that differ from process to process, and are the same after a restart."""
     if processes() > 1:
-        torch.manual_seed((seed << 40) + (step << 10) + rank())
+        # A hash, as torch takes 64 bits at most, whatever the seed.
+        digest = hashlib.sha256(f"{seed} {step} {rank()}".encode()).digest()
+        torch.manual_seed(int.from_bytes(digest[:8], "big") >> 1)

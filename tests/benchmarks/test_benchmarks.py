@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -142,6 +143,13 @@ def test_records_are_merged_by_setting(tmp_path: Path) -> None:
     path = record("train_step", {"a": {"x": 2}, "b": {"x": 3}}, tmp_path)
     found = json.loads(path.read_text())["train_step"]
     assert {key: value["x"] for key, value in found.items()} == {"a": 2, "b": 3}
+
+
+def test_processes_import_nothing_that_starts_cuda_before_each_hides_the_other_gpus() -> None:
+    """They import the file that was started; PEFT imports bitsandbytes, which starts it."""
+    code = "import sys, benchmarks.several_gpus; sys.exit('peft' in sys.modules)"
+    root = Path(__file__).resolve().parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
 
 
 @pytest.mark.slow

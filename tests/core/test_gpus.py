@@ -56,12 +56,28 @@ def test_more_than_there_are_is_refused_at_once(tmp_path):
         lease(5, FOUR, tmp_path).__enter__()
 
 
-@pytest.mark.parametrize("visible", ["", "-1"])
+@pytest.mark.parametrize("visible", ["", "-1", "NoDevFiles", "7"])
 def test_hidden_gpus_are_left_alone(tmp_path, monkeypatch, visible):
     monkeypatch.setenv(VISIBLE, visible)
     with lease(2, FOUR, tmp_path) as chosen:
         assert chosen == []
         assert os.environ[VISIBLE] == visible
+
+
+@pytest.mark.parametrize("visible", ["0", "0,1", "NoDevFiles"])
+def test_without_a_gpu_there_is_none_to_wait_for(visible):
+    assert candidates({}, visible) == {}
+
+
+def test_other_users_can_lock_the_same_gpus(tmp_path):
+    folder, before = tmp_path / "locks", os.umask(0o077)
+    try:
+        with lease(1, FOUR, folder):
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o644}
 
 
 def test_without_a_gpu_nothing_happens(tmp_path, monkeypatch):
@@ -90,6 +106,8 @@ def test_gpus_are_counted_by_nvidia_smi(tmp_path, monkeypatch):
         ("GPU-c, 0", {"GPU-c": "GPU-c", "0": "GPU-a"}),
         # One GPU under two names is one lock; what is not known has a lock of its own name.
         ("GPU-d,MIG-7", {"GPU-d": "GPU-d", "MIG-7": "MIG-7"}),
+        # There is no fifth GPU: who leased it would compute on the CPU.
+        ("3,4", {"3": "GPU-d"}),
     ],
 )
 def test_the_lock_is_the_gpus_whatever_it_is_called(visible, locks):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from diablo.forking import companions
 from diablo.forking.client import SOCKET
+from diablo.provenance import code_version, package_versions
 
 #: A server that imports nothing beforehand and runs code: `argument` of a job is executed, `code` is its status.
 SERVER = """
@@ -55,7 +58,8 @@ class Running:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Running]:
-    path = tmp_path / "socket"
+    path = tmp_path / "server" / "socket"
+    path.parent.mkdir()
     process = subprocess.Popen([sys.executable, "-c", SERVER, str(path)], stdin=subprocess.PIPE)
     while not path.exists():
         assert process.poll() is None
@@ -162,7 +166,48 @@ def test_no_job_outlives_the_server(server: Running, end: Callable[[Running], No
     server.process.wait(timeout=PATIENCE)
     _, err = job.communicate(timeout=PATIENCE)
     assert job.returncode != 0, err
-    assert server.path.exists() == (end is kill)
+    assert server.path.exists() == server.path.parent.exists() == (end is kill)
+
+
+def test_a_job_whose_server_is_killed_while_it_starts_does_not_run() -> None:
+    code = (
+        "import diablo.forking.server as server; server.run_verb = print;"
+        "server.Job(['went on'], '.', {}, []).run(-1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_server_that_ends_before_it_has_read_a_request_fails_the_job(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        job = Running(subprocess.Popen(["true"]), path).start("pass")
+        accepted, _ = listening.accept()
+        assert select.select([accepted], [], [], PATIENCE)[0]
+        accepted.close()
+        _, err = job.communicate(timeout=PATIENCE)
+    assert (job.returncode, err) == (1, "the fork server ended before the job did\n")
+
+
+def test_provenance_names_the_code_that_the_server_imported(server: Running) -> None:
+    code = (
+        "from diablo import provenance; provenance.subprocess = provenance.importlib = None;"
+        "print(provenance.code_version(), provenance.package_versions())"
+    )
+    assert server.ask(code)[:2] == (0, f"{code_version()} {package_versions()}\n")
+
+
+def test_the_server_sees_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it imports would start CUDA, which no job that it forks could use."""
+    started: dict = {}
+    monkeypatch.setattr(companions.subprocess, "Popen", lambda *_, **how: started.update(how))
+    monkeypatch.setenv(SOCKET, "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    companions.start_server()
+    assert started["env"]["CUDA_VISIBLE_DEVICES"] == ""
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
 
 
 def test_what_a_job_leaves_at_its_exit_is_done(server: Running, tmp_path: Path) -> None:
@@ -184,8 +229,6 @@ def test_without_a_server_the_verb_runs_by_itself(path: str, tmp_path: Path) -> 
 
 
 def test_a_client_that_says_nothing_ends_nothing(server: Running) -> None:
-    import socket
-
     with socket.socket(socket.AF_UNIX) as silent:
         silent.connect(str(server.path))
     assert server.ask("pass")[0] == 0

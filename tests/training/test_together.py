@@ -231,6 +231,20 @@ def test_one_process_has_nothing_to_shard(make_run, finetune):
         finetune(make_run(), sharded=True)
 
 
+def test_each_process_and_step_has_random_numbers_of_its_own_whatever_the_seed(monkeypatch):
+    monkeypatch.setattr(together, "processes", lambda: 2)
+    seeds = []
+    for rank in (0, 1):
+        monkeypatch.setattr(together, "rank", lambda rank=rank: rank)
+        for seed in (0, 1, 20240101, 2**63):
+            for step in (0, 1):
+                together.seed_step(seed, step)
+                seeds.append(torch.initial_seed())
+    assert len(set(seeds)) == len(seeds)
+    together.seed_step(2**63, 1)
+    assert torch.initial_seed() == seeds[-1]
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 @pytest.mark.parametrize("batches", [1, 2, 5, 8])
 def test_every_micro_batch_counts_once_and_all_do_as_many_passes(count, batches, monkeypatch):

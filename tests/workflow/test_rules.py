@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from workspace import Workspace
 
 RULES = Path(__file__).parents[2] / "workflow" / "rules"
 
@@ -19,3 +20,12 @@ def test_rules_that_use_torch_keep_to_their_threads(verb):
     (rule,) = [rule for rule in rules if f"{{DIABLO}} {verb} " in rule]
     assert re.search(r"^    threads: \d+$", rule, re.MULTILINE)
     assert "--threads {threads}" in rule
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("device", "hidden"), [("cpu", True), ("gpu", False)])
+def test_what_is_planned_for_a_cpu_sees_no_gpu(workspace: Workspace, device: str, hidden: bool):
+    """Jobs lease none then, so they would share one that they see."""
+    plan = workspace.run("-n", "-p", "theorems", "--cores", "1", "--config", f"device={device}")
+    (command,) = [line for line in plan.stdout.splitlines() if " -m diablo theorems " in line]
+    assert ("CUDA_VISIBLE_DEVICES= PYTHONPATH=" in command) == hidden

@@ -27,7 +27,7 @@ from diablo.data.protocol import protocol_of
 from diablo.digests import code_digest, function_digest, protocol_digest, verb_digest
 from diablo.config import Config
 from diablo.validation import validate
-from diablo.planning import resolve
+from diablo.planning import resolve, used_device
 from diablo.provenance import lock_version
 from diablo.rehearsal.scale import rehearsing
 
@@ -51,6 +51,9 @@ FIGURES = ("png", "svg", "csv")
 
 # Snakemake's own interpreter, never whatever `diablo` the PATH has; the code of this checkout.
 PYTHON = f"PYTHONPATH={shlex.quote(str(REPOSITORY))} {shlex.quote(sys.executable)}"
+# What is planned for a CPU leases no GPU, so it sees none.
+if used_device(SETTINGS) == "cpu":
+    PYTHON = f"CUDA_VISIBLE_DEVICES= {PYTHON}"
 DIABLO = f"{PYTHON} -m diablo"
 # Without conda Snakemake does not see a new torch: the lock file's hash is a param of the rules
 # whose results depend on it.
