@@ -2,7 +2,7 @@
 from diablo.estimate.requests import Requests
 from diablo.planning import used_device
 
-REQUESTS = Requests.of(PLAN, used_device(SETTINGS))
+REQUESTS = Requests.of(PLAN, used_device(SETTINGS), SETTINGS.backend)
 
 
 # None where the plan is for a CPU.
@@ -10,9 +10,9 @@ def one_gpu(wildcards):
     return int(REQUESTS.device == "gpu")
 
 
-# Not in the spec and no param: what a run's result is does not depend on it.
-def gpus_of(wildcards):
-    return PLAN.gpus[wildcards.run] * one_gpu(wildcards)
+# As many as the job computes on. Not in the spec and no param: what a run's result is does not depend on it.
+def gpus_of(verb):
+    return lambda wildcards: REQUESTS.gpus(verb, wildcards.run)
 
 
 def worked_on(wildcards):
