@@ -17,7 +17,7 @@ rule download_model:
         f"{SETTINGS.results}/logs/models/{{model}}.log",
     retries: 2
     resources:
-        mem_mb=2500,
+        mem_mb=growing(2500),
     params:
         code=model_code,
     shell:
@@ -33,7 +33,7 @@ rule download_dataset:
     log:
         f"{LOGS}/data/{{dataset}}.log",
     resources:
-        mem_mb=1500,
+        mem_mb=growing(1500),
     params:
         source=lambda wildcards: source_digest(wildcards.dataset),
         code=dataset_code,
@@ -51,7 +51,7 @@ rule check_overlap:
     log:
         f"{LOGS}/data/{{dataset}}-overlap.log",
     resources:
-        mem_mb=1500,
+        mem_mb=growing(1500),
     params:
         code=code_of("check-overlap"),
     shell:
