@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from loopback_slurm import loopback_slurm, missing
 from workspace import REPOSITORY, Workspace
 
@@ -48,6 +49,7 @@ def test_slurm_is_asked_by_the_size_of_the_model(workspace: Workspace) -> None:
         # Zero-shot trains nothing, so the job that says so has no GPU.
         untrained = [rule == "finetune_run" and ".zero-shot." in run for run, _ in found[rule]]
         assert [asked["gpu"] for _, asked in found[rule]] == [int(not none) for none in untrained]
+        assert all(asked["nodes"] == 1 for _, asked in found[rule])
         assert all(asked["cpus_per_gpu"] == 8 for _, asked in found[rule])
         assert all(30 <= asked["runtime"] <= 14 * 24 * 60 for _, asked in found[rule])
     for rule in ("score_suite", "aggregate_table1", "check_overlap"):
@@ -68,6 +70,17 @@ def test_slurm_is_asked_by_the_size_of_the_model(workspace: Workspace) -> None:
     # Hours of all jobs cover the high end of the estimate.
     minutes = sum(asked["runtime"] for _, asked in found["finetune_run"])
     assert minutes / 60 >= refused["total"]["rules"]["finetune"]["gpu_hours_high"]
+
+
+def test_jobs_have_the_threads_that_they_ask_for_beside_a_gpu() -> None:
+    """The processes are told `--threads {threads}`: otherwise seven of eight CPUs lie idle."""
+    slurm, kubernetes = (
+        yaml.safe_load((PROFILES / name / "config.yaml").read_text())
+        for name in ("slurm", "kubernetes")
+    )
+    assert slurm["set-threads"] == kubernetes["set-threads"]
+    (cpus,) = [one for one in slurm["default-resources"] if one.startswith("cpus_per_gpu=")]
+    assert {one.split("=")[1] for one in slurm["set-threads"]} == {cpus.split("=")[1]}
 
 
 @pytest.mark.slow
