@@ -98,3 +98,32 @@ def _keep_one_gpu(rank: int) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(rank)
     elif "," in visible:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[rank]
+
+
+#: Frozen weights that take more of a GPU's memory than this are sharded (`diablo.training.sharding`); the rest is for
+#: activations and what trains.
+SHARE = 0.6
+
+
+def dealt(batch_size: int, micro_batch_size: int, processes: int) -> int:
+    """Examples of a forward pass: `micro_batch_size`, or fewer, so that all processes have as many."""
+    if processes == 1:
+        return micro_batch_size
+    passes = -(-batch_size // (processes * micro_batch_size))
+    return -(-batch_size // (processes * passes))
+
+
+def not_sharded(spec: Any, artifact: str) -> str | None:
+    """Why a run's weights cannot be sharded, in words; None if they can."""
+    reasons = {
+        f"method {spec.method!r} trains the weights themselves": artifact == "model",
+        f"method {spec.method!r} looks at all weights' gradients before it starts": spec.calibration,
+        "`gradient_examples` looks at all weights' gradients": _given(spec, "gradient_examples"),
+        "its base model is quantised": _given(spec, "quantized"),
+        "its mask lies where the adapter was made": spec.mask_adapter,
+    }
+    return next((reason for reason, given in reasons.items() if given), None)
+
+
+def _given(spec: Any, key: str) -> Any:
+    return getattr(spec, key, None)

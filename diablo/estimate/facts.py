@@ -69,6 +69,13 @@ class Memory(Strict):
     packed_bytes: float
 
 
+class Together(Strict):
+    """See `assumptions.yaml`."""
+
+    whole: float = Field(gt=0, le=1)
+    sharded: float = Field(gt=0, le=1)
+
+
 class Generation(Strict):
     """See `assumptions.yaml`."""
 
@@ -129,6 +136,7 @@ class Assumptions(Strict):
     unknown_test: int
     tokens: dict[str, Tokens]
     memory: Memory
+    together: Together
     generation: Generation
     quantise: Quantise
     jobs: Jobs

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from diablo.data.catalog import Model
 from diablo.data.decoding import Decoding
 from diablo.specs import QuantSpec, RunSpec, SuiteSpec
 
+from .cards import Cards
 from .facts import Assumptions, Gpu, Gpus
 from .flops import shapes_of
 from .memory import GB, Need, generation_need, training_need
@@ -22,8 +24,10 @@ class Misfit:
     Attributes:
         run: its name.
         rule: `finetune` or `generate`.
-        need, has: bytes, of the card only the usable ones.
+        need, has: bytes of one card, of which only the usable ones.
         advice: what would help, in words.
+        count: GPUs that the run trains on.
+        refused: why its weights cannot be sharded over them; None if that is not what is wrong.
     """
 
     run: str
@@ -31,10 +35,18 @@ class Misfit:
     need: Need
     has: float
     advice: tuple[str, ...]
+    count: int = 1
+    refused: str | None = None
 
     def text(self) -> str:
         """One line: what it needs, of what, and what would help."""
         n = self.need
+        fit = f"What would fit: {'; '.join(self.advice)}"
+        if self.refused:
+            return (
+                f"{self.run}: {self.rule} has its weights sharded over {self.count} GPUs, which does not go "
+                f"with it: {self.refused}. {fit}"
+            )
         parts = {
             "weights": n.weights,
             "gradients": n.gradients,
@@ -42,9 +54,10 @@ class Misfit:
             "activations" if self.rule == "finetune" else "cache": n.activations,
         }
         texts = " + ".join(f"{name} {value / GB:.1f}" for name, value in parts.items() if value)
+        each = f" on each of {self.count} GPUs" if self.count > 1 else ""
         return (
-            f"{self.run}: {self.rule} needs about {n.total / GB:.0f} GB of {self.has / GB:.0f} usable "
-            f"({texts}). What would fit: {'; '.join(self.advice)}"
+            f"{self.run}: {self.rule} needs about {n.total / GB:.0f} GB of {self.has / GB:.0f} usable{each} "
+            f"({texts}). {fit}"
         )
 
 
@@ -71,14 +84,26 @@ class Fits:
         return self.usable(self.gpus.gpus[self.name])
 
     def misfit(
-        self, run: RunSpec, model: Model, suite: SuiteSpec, quantized: QuantSpec | None
+        self,
+        run: RunSpec,
+        model: Model,
+        suite: SuiteSpec,
+        quantized: QuantSpec | None,
+        cards: Cards,
     ) -> Misfit | None:
-        """What does not fit of a run: its training, else its generating; None if both do."""
+        """What does not fit of a run: its training, else its generating; None if both do.
+
+        Generating has to fit one card even where vLLM has several: `measure` loads the model on one.
+
+        Args:
+            cards: what the run trains on.
+        """
         if run.dataset is not None:
-            need = training_need(run, model, quantized, self.known)
-            if need.total > self.has:
-                advice = self._advice(run, model, quantized, need)
-                return Misfit(run.run, "finetune", need, self.has, advice)
+            need = training_need(run, model, quantized, self.known, cards)
+            refused = cards.refusal(run, model)
+            if refused or need.total > self.has:
+                advice = self._advice(run, model, quantized, need, cards)
+                return Misfit(run.run, "finetune", need, self.has, advice, cards.count, refused)
         decoding = Decoding(**suite.decoding)
         most = max(decoding.of(task).max_new_tokens for task in suite.tasks)
         need = generation_need(run, model, self.known.tokens_of(suite.suite).prompt + most)
@@ -88,15 +113,18 @@ class Fits:
         return None
 
     def _advice(
-        self, run: RunSpec, model: Model, quantized: QuantSpec | None, need: Need
+        self, run: RunSpec, model: Model, quantized: QuantSpec | None, need: Need, cards: Cards
     ) -> tuple[str, ...]:
-        def total(**changes: Any) -> float:
-            changed = run.model_copy(update=changes)
-            return training_need(changed, model, quantized, self.known).total
+        def total(gpu: Gpu = cards.gpu, count: int = cards.count, **changes: Any) -> float:
+            """Bytes of a card; more than any has where the weights cannot be sharded."""
+            changed, given = run.model_copy(update=changes), Cards(gpu, count)
+            if given.refusal(changed, model):
+                return inf
+            return training_need(changed, model, quantized, self.known, given).total
 
         sizes = [run.micro_batch_size >> power for power in range(1, 12)]
         smaller = [size for size in sizes if size]
-        once = {"gradient_checkpointing": True}
+        once: dict[str, Any] = {"gradient_checkpointing": True}
         found = []
         if micro := next((m for m in smaller if total(micro_batch_size=m) <= self.has), None):
             found.append(f"micro_batch_size: {micro} instead of {run.micro_batch_size}")
@@ -107,19 +135,21 @@ class Fits:
                 if total(micro_batch_size=micro, **once) <= self.has:
                     found.append(f"gradient_checkpointing: true with micro_batch_size: {micro}")
                     break
-        if not found:
+        if cards.refusal(run, model):
+            found += ["gpus: 1"] if total(count=1) <= self.has else []
+        elif not found:
             found.append(
                 "no smaller micro batch and no checkpointing here, as weights, gradients and optimizer "
                 f"states alone are {need.fixed / GB:.0f} GB"
             )
         found.append(
             self._bigger(
-                lambda gpu: total() <= self.usable(gpu),
-                lambda gpu: total(micro_batch_size=1, **once) <= self.usable(gpu),
+                lambda gpu: total(gpu) <= self.usable(gpu),
+                lambda gpu: total(gpu, micro_batch_size=1, **once) <= self.usable(gpu),
             )
         )
         if run.method == "full":
-            pure = {"precision": "bf16-pure", "micro_batch_size": 1}
+            pure: dict[str, Any] = {"precision": "bf16-pure", "micro_batch_size": 1}
             if run.precision != "bf16-pure" and total(**pure) <= self.has:
                 found.append(
                     "precision: bf16-pure (states in 16 bits too, which is another experiment)"

@@ -13,6 +13,7 @@ from diablo.methods import METHODS
 from diablo.planning import Plan
 from diablo.specs import QuantSpec, RunSpec, SuiteSpec
 
+from .cards import Cards, gpus_of
 from .decode import Decoder
 from .facts import Assumptions
 from .flops import (
@@ -45,9 +46,10 @@ class Job:
         rule, name: the rule (without its object) and what it makes.
         run: the run that it belongs to.
         flops: operations on the GPU.
-        seconds: on one GPU; 0 for jobs that use none.
+        seconds: from its start to its end; 0 for jobs that use no GPU.
         disk, download, temporary: bytes that stay, that are fetched, and that lie there while it runs.
         rests_on: what the numbers rest on.
+        gpus: that it holds all the time.
     """
 
     rule: str
@@ -59,15 +61,21 @@ class Job:
     download: float = 0.0
     temporary: float = 0.0
     rests_on: tuple[str, ...] = ()
+    gpus: int = 1
 
 
 @dataclass
 class Costs:
-    """The jobs of a plan on a card; each is worked out once."""
+    """The jobs of a plan on a card; each is worked out once.
+
+    Attributes:
+        backend: the config's, of generation.
+    """
 
     plan: Plan
     rates: Rates
     known: Assumptions
+    backend: str = "auto"
     _made: dict[Key, Job] = field(default_factory=dict)
 
     def runs_of(self, table: str) -> list[str]:
@@ -112,6 +120,14 @@ class Costs:
         makers = {"quantize": self._quantize, "finetune": self._finetune}
         makers |= {"generate": self._generate, "measure": self._measure}
         return self._once(rule, name, makers[rule])
+
+    def gpus(self, rule: str, name: str) -> int:
+        """See :func:`cards.gpus_of`."""
+        return gpus_of(self.plan, self.backend, rule, name)
+
+    def cards(self, name: str) -> Cards:
+        """What a run trains on."""
+        return Cards(self.rates.gpu, max(1, self.gpus("finetune", name)))
 
     def parts(self, run: str) -> tuple[RunSpec, Model, SuiteSpec]:
         """A run with its model and its suite."""
@@ -209,15 +225,24 @@ class Costs:
         form = form_of(run.method)
         notes += (f"{run.method}: {TIMED_AS[form]}",)
         each = 4 * parameters / rate * self.rates.multiple(form, model)
+        cards, together = self.cards(name), self.known.together
+        if cards.count > 1:
+            split = cards.shard(run, model)
+            reached = together.sharded if split else together.whole
+            each /= cards.count * reached
+            how = "sharded weights" if split else "whole weights"
+            notes += (
+                f"{cards.count} GPUs a run, {how}: {reached:.0%} of their speed (assumptions.yaml)",
+            )
         seconds, flops = tokens * each * step / plain, tokens * step
         if run.gradient_examples:
-            # Before training and at each epoch's end, every full gradient.
+            # Before training and at each epoch's end, every full gradient; by the first process alone.
             monitored = run.gradient_examples * mean * (1 + run.epochs) * 6 * parameters
             flops, seconds = flops + monitored, seconds + monitored / rate
         checkpoint = 12.0 * trainable
         seconds += start
         return Job(
-            "finetune", name, name, flops, seconds, kept, temporary=checkpoint, rests_on=notes
+            "finetune", name, name, flops, seconds, kept, 0.0, checkpoint, notes, cards.count
         )
 
     def _weights(self, run: RunSpec, model: Model) -> float:
@@ -229,14 +254,14 @@ class Costs:
         sizes, tokens = self._tests(suite), self.known.tokens_of(suite.suite)
         weights, decoding = self._weights(run, model), Decoding(**suite.decoding)
         engine = Decoder(self.rates, self.known, model, weights, run.precision)
-        turns = 2 if suite.second_turn else 1
+        turns, gpus = 2 if suite.second_turn else 1, self.gpus("generate", name)
         flops, seconds, kept = 0.0, self._start(weights, 3), 0
         for task in protocol_of(suite).asked(suite.tasks):
             of = decoding.of(task)
             new = of.max_new_tokens if run.method == "zero-shot" else tokens.new
             new = min(new, of.max_new_tokens)
             done = engine.complete(sizes[task].examples * turns, tokens.prompt * turns, new, of)
-            flops, seconds = flops + done.flops, seconds + done.seconds
+            flops, seconds = flops + done.flops, seconds + done.seconds / gpus
             kept += done.completions
         disk = kept * self.known.jobs.completion_kb * 1e3
         notes = (
@@ -244,7 +269,9 @@ class Costs:
             f"{tokens.new} new tokens a completion of {suite.suite} (assumed; zero-shot: the cap)",
             *dict.fromkeys(size.source for size in sizes.values()),
         )
-        return Job("generate", name, name, flops, seconds, disk, temporary=weights, rests_on=notes)
+        if gpus > 1:
+            notes += (f"vLLM on {gpus} GPUs: {gpus} times as fast (assumed)",)
+        return Job("generate", name, name, flops, seconds, disk, 0.0, weights, notes, gpus)
 
     def _measure(self, name: str) -> Job:
         run, model, suite = self.parts(name)

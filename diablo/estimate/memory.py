@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from diablo.data.catalog import Model
+from diablo.launch import dealt
 from diablo.specs import QuantSpec, RunSpec
 
 from .facts import Assumptions
 from .flops import trainable_parameters
+
+if TYPE_CHECKING:
+    from .cards import Cards
 
 GB = 1e9
 
@@ -76,20 +81,30 @@ def token_bytes(model: Model, form: str, known: Assumptions) -> float:
     return layers * each * m.of_frozen[form]
 
 
-def micro_tokens(run: RunSpec, model: Model, known: Assumptions) -> float:
+def micro_tokens(run: RunSpec, model: Model, known: Assumptions, processes: int = 1) -> float:
     """Tokens of a large micro batch: no example is longer than `max_length`."""
+    examples = dealt(run.batch_size, run.micro_batch_size, processes)
     mean = known.tokens_of(run.suite).train
     more = known.memory.packed if model.kind == "causal" else known.memory.padded
-    return run.micro_batch_size * min(run.max_length, more * mean)
+    return examples * min(run.max_length, more * mean)
 
 
 def training_need(
-    run: RunSpec, model: Model, quantized: QuantSpec | None, known: Assumptions
+    run: RunSpec,
+    model: Model,
+    quantized: QuantSpec | None,
+    known: Assumptions,
+    cards: Cards | None = None,
 ) -> Need:
-    """Memory of a fine-tuning job; of a run that trains nothing, that of its forward passes."""
+    """Memory of a fine-tuning job; of a run that trains nothing, that of its forward passes.
+
+    Args:
+        cards: it is that of one of these; None: of one GPU that holds the frozen weights.
+    """
     trainable = trainable_parameters(run, model)
     form = form_of(run.method)
     weights = weight_bytes(run, model, quantized, known)
+    weights *= cards.part(run, model) if cards else 1
     pure = run.precision == "bf16-pure"
     if run.method == "full" and not pure:
         # float32 weights; autocast casts them to 16 bits for each forward pass and keeps the copies.
@@ -101,11 +116,12 @@ def training_need(
     if trainable == 0:
         return Need(weights, activations=known.memory.logits_gb * GB)
     wide = 2 if run.precision == "fp32" else 1
-    kept = micro_tokens(run, model, known) * token_bytes(model, form, known) * wide
+    tokens = micro_tokens(run, model, known, cards.count if cards else 1)
+    kept = tokens * token_bytes(model, form, known) * wide
     if run.gradient_checkpointing:
         layers = model.shapes.layers + (model.shapes.decoder_layers or 0)
         # Each layer's input, and everything of the one layer that is computed again.
-        inputs = micro_tokens(run, model, known) * layers * model.shapes.hidden * 2 * wide
+        inputs = tokens * layers * model.shapes.hidden * 2 * wide
         kept = inputs + kept / layers
     return Need(
         weights=weights,

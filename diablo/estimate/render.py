@@ -18,7 +18,7 @@ def render(found: dict[str, Any]) -> str:
         else "this card was not measured"
     )
     lines = [
-        f"Estimate at scale {found['scale']}, one {gpu['title']} ({where}). Nothing here was run.",
+        f"Estimate at scale {found['scale']}, {cards(found)} ({where}). Nothing here was run.",
         "",
         *_experiments(found["targets"], total),
         "",
@@ -49,6 +49,12 @@ def render(found: dict[str, Any]) -> str:
     if waiting := found["wait_for_them"]:
         lines += _wrapped(f"{len(waiting)} run(s) wait for runs that do not fit, and are left out")
     return "\n".join(lines)
+
+
+def cards(found: dict[str, Any]) -> str:
+    """What its runs compute on, in words."""
+    count, title = found["gpus"], found["gpu"]["title"]
+    return f"one {title}" if count == 1 else f"up to {count} {title} a run"
 
 
 def _experiments(targets: Sequence[dict[str, Any]], total: dict[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from .facts import RULES, Assumptions, load_assumptions, load_gpus
 from .fits import Fits, Misfit
 from .jobs import Costs, Job, waits_for
 from .rates import BENCHMARKS, Rates
-from .render import render
+from .render import cards, render
 
 
 def command(
@@ -42,7 +42,7 @@ def command(
     if refused := found["does_not_fit"]:
         lines = "\n".join(f"  {one['text']}" for one in refused)
         raise ValueError(
-            f"{len(refused)} run(s) do not fit one {found['gpu']['title']} and are not counted above:\n"
+            f"{len(refused)} run(s) do not fit {cards(found)} and are not counted above:\n"
             f"{lines}\nLeave them out with --skip METHOD, or choose another --gpu. A method's "
             "micro_batch_size and gradient_checkpointing stand in its rows and in the settings of "
             f"workflow/scales/{found['scale']}.yaml."
@@ -52,7 +52,7 @@ def command(
 def estimate(
     targets: Sequence[str], gpu: str, config: Config, benchmarks: Path = BENCHMARKS
 ) -> dict[str, Any]:
-    """What the named experiments cost on one card, as a JSON value.
+    """What the named experiments cost on GPUs of one type, as a JSON value.
 
     A job that several of them need is counted with the first that is named. Jobs of runs that do not fit,
     and of runs that wait for such a run, are counted nowhere.
@@ -70,8 +70,10 @@ def estimate(
         if name not in plan.tables:
             raise ValueError(unknown("experiment", name, plan.tables, "estimate"))
     rates = Rates.load(gpu, gpus, plan.catalog, benchmarks)
-    costs, fits = Costs(plan, rates, known), Fits(gpus, gpu, known)
+    costs, fits = Costs(plan, rates, known, config.backend), Fits(gpus, gpu, known)
     refused = _refused(costs, fits, names)
+    runs = {run for name in names for run in costs.runs_of(name)}
+    most = max((costs.gpus(rule, run) for rule in RULES for run in runs), default=1)
     seen: dict[tuple[str, str], Job] = {}
     entries = []
     for name in names:
@@ -94,9 +96,9 @@ def estimate(
     return {
         "scale": config.scale,
         "gpu": {"name": gpu, "measured": rates.measured, **card.model_dump()},
+        "gpus": most,
         "targets": entries,
-        "total": _totals(seen.values(), known, rates.measured)
-        | {"runs": len({run for name in names for run in costs.runs_of(name)})},
+        "total": _totals(seen.values(), known, rates.measured) | {"runs": len(runs)},
         "rests_on": {rule: found for rule, found in notes.items() if found},
         "ranges": {rule: known.ranges[rule].why for rule in RULES},
         "unmeasured_card": None if rates.measured else known.unmeasured_card.model_dump(),
@@ -116,7 +118,7 @@ def _refused(costs: Costs, fits: Fits, names: Iterable[str]) -> dict[str, Misfit
     found: dict[str, Misfit | None] = {}
     for name in runs:
         run, model, suite = costs.parts(name)
-        if misfit := fits.misfit(run, model, suite, costs.quantized(run)):
+        if misfit := fits.misfit(run, model, suite, costs.quantized(run), costs.cards(name)):
             found[name] = misfit
     waiting = {
         name for name in runs for other in waits_for(costs.plan.runs[name]) if other in found
@@ -125,11 +127,11 @@ def _refused(costs: Costs, fits: Fits, names: Iterable[str]) -> dict[str, Misfit
 
 
 def _totals(jobs: Iterable[Job], known: Assumptions, measured: bool) -> dict[str, Any]:
-    """Sums of jobs: by rule, and over all of them. Hours of one GPU, bytes, operations."""
+    """Sums of jobs: by rule, and over all of them. Hours of each GPU that is held, bytes, operations."""
     every, rules = list(jobs), {}
     for rule in RULES:
         mine = [job for job in every if job.rule == rule]
-        hours = sum(job.seconds for job in mine) / 3600
+        hours = sum(job.seconds * job.gpus for job in mine) / 3600
         spread = known.ranges[rule]
         more = 1.0 if measured else known.unmeasured_card.factor
         rules[rule] = {

@@ -14,13 +14,11 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from diablo.launch import SHARE, not_sharded
 from diablo.tuner.layer import DiabloLinear
 
 from . import together
 from .gradients import BASE, parameter_group
-
-#: Weights that take more of a GPU's memory than this are sharded; the rest is for activations and what trains.
-SHARE = 0.6
 
 
 def too_large(parameters: int, dtype: torch.dtype) -> bool:
@@ -35,23 +33,11 @@ def check(spec: Any, artifact: str) -> None:
     """ValueError, which names run and setting, for what does not go with sharded weights."""
     if together.processes() == 1:
         raise ValueError(f"run {spec.run}: weights are sharded over several GPUs; give --gpus too")
-    reasons = {
-        f"method {spec.method!r} trains the weights themselves": artifact == "model",
-        f"method {spec.method!r} looks at all weights' gradients before it starts": spec.calibration,
-        "`gradient_examples` looks at all weights' gradients": _given(spec, "gradient_examples"),
-        "its base model is quantised": _given(spec, "quantized"),
-        "its mask lies where the adapter was made": spec.mask_adapter,
-    }
-    for reason, given in reasons.items():
-        if given:
-            raise ValueError(
-                f"run {spec.run}: its weights are to be sharded over {together.processes()} GPUs, which does "
-                f"not go with it: {reason}. Use GPUs with more memory, or a smaller model"
-            )
-
-
-def _given(spec: Any, key: str) -> Any:
-    return getattr(spec, key, None)
+    if reason := not_sharded(spec, artifact):
+        raise ValueError(
+            f"run {spec.run}: its weights are to be sharded over {together.processes()} GPUs, which does "
+            f"not go with it: {reason}. Use GPUs with more memory, or a smaller model"
+        )
 
 
 def shard(model: nn.Module, device: str) -> None:

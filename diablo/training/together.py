@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
-from diablo.launch import check_division
+from diablo.launch import check_division, dealt
 
 #: Numbers that are sent at once: an adapter is hundreds of small tensors, a whole model must not be copied.
 MESSAGE = 1 << 26
@@ -63,8 +63,7 @@ def micro_batch_size(spec: Any) -> int:
     if count == 1:
         return spec.micro_batch_size
     check_division(f"run {spec.run}", spec.batch_size, count)
-    passes = -(-spec.batch_size // (count * spec.micro_batch_size))
-    return -(-spec.batch_size // (count * passes))
+    return dealt(spec.batch_size, spec.micro_batch_size, count)
 
 
 def part(micro_batches: Sequence[Batch]) -> list[tuple[Batch, bool]]:

@@ -6,7 +6,7 @@ import pytest
 
 from diablo.config import Config
 from diablo.estimate.memory import GB
-from diablo.estimate.requests import Requests
+from diablo.estimate.requests import Requests, grown
 from diablo.planning import Plan, resolve
 from diablo.specs import RunSpec
 
@@ -88,5 +88,6 @@ def test_minutes_cover_the_estimate_and_grow_with_the_attempt(paper: Plan, asked
     assert [asked.minutes("finetune", run, n) for n in (2, 3)] == [2 * once, 3 * once]
     memory = asked.mem_mb("finetune", run, 2900, 1)
     assert asked.mem_mb("finetune", run, 2900, 3) == pytest.approx(2 * memory, abs=1)
+    assert [grown(1500, attempt) for attempt in (1, 2, 3)] == [1500, 2250, 3000]
     # No job asks for so little that its start takes all of it.
     assert min(asked.minutes("measure", name, 1) for name in paper.runs) == 30

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from loopback_slurm import loopback_slurm, missing
 from workspace import REPOSITORY, Workspace
 
@@ -45,7 +46,10 @@ def test_slurm_is_asked_by_the_size_of_the_model(workspace: Workspace) -> None:
     found = requests(done.stdout)
     catalog = resolve(Config(scale="paper", device="gpu")).catalog
     for rule in ("finetune_run", "generate_suite", "measure_loss", "quantize_model"):
-        assert all(asked["gpu"] == 1 for _, asked in found[rule])
+        # Zero-shot trains nothing, so the job that says so has no GPU.
+        untrained = [rule == "finetune_run" and ".zero-shot." in run for run, _ in found[rule]]
+        assert [asked["gpu"] for _, asked in found[rule]] == [int(not none) for none in untrained]
+        assert all(asked["nodes"] == 1 for _, asked in found[rule])
         assert all(asked["cpus_per_gpu"] == 8 for _, asked in found[rule])
         assert all(30 <= asked["runtime"] <= 14 * 24 * 60 for _, asked in found[rule])
     for rule in ("score_suite", "aggregate_table1", "check_overlap"):
@@ -68,6 +72,17 @@ def test_slurm_is_asked_by_the_size_of_the_model(workspace: Workspace) -> None:
     assert minutes / 60 >= refused["total"]["rules"]["finetune"]["gpu_hours_high"]
 
 
+def test_jobs_have_the_threads_that_they_ask_for_beside_a_gpu() -> None:
+    """The processes are told `--threads {threads}`: otherwise seven of eight CPUs lie idle."""
+    slurm, kubernetes = (
+        yaml.safe_load((PROFILES / name / "config.yaml").read_text())
+        for name in ("slurm", "kubernetes")
+    )
+    assert slurm["set-threads"] == kubernetes["set-threads"]
+    (cpus,) = [one for one in slurm["default-resources"] if one.startswith("cpus_per_gpu=")]
+    assert {one.split("=")[1] for one in slurm["set-threads"]} == {cpus.split("=")[1]}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("snakemake_executor_plugin_kubernetes") is None,
@@ -80,7 +95,7 @@ def test_the_kubernetes_profile_plans_the_paper_scale(workspace: Workspace) -> N
         "--config", "scale=paper", "device=gpu", PYTHONPATH=os.pathsep.join(path),
     )  # fmt: skip
     found = requests(done.stdout)
-    assert {asked["gpu"] for _, asked in found["finetune_run"]} == {1}
+    assert {asked["gpu"] for _, asked in found["finetune_run"]} == {0, 1}
     assert {asked["scale"] for _, asked in found["score_suite"]} == {0}
     assert max(asked["mem_mb"] for _, asked in found["generate_suite"]) > 50_000
 

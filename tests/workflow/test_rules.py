@@ -11,6 +11,17 @@ from workspace import Workspace
 RULES = Path(__file__).parents[2] / "workflow" / "rules"
 
 
+def test_a_further_attempt_has_more_memory():
+    """The clusters' profiles retry what ran out of memory, which works with more of it alone."""
+    asked = [
+        (path.name, request)
+        for path in RULES.glob("*.smk")
+        for request in re.findall(r"^ +mem_mb=(\w+)", path.read_text(), re.MULTILINE)
+    ]
+    assert len(asked) > 15
+    assert {request for _, request in asked} == {"growing", "mem_of"}, asked
+
+
 @pytest.mark.parametrize("verb", ["finetune", "generate", "check-serving", "ranks"])
 def test_rules_that_use_torch_keep_to_their_threads(verb):
     """Otherwise each of several jobs side by side takes all cores."""

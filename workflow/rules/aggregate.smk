@@ -44,7 +44,7 @@ for experiment in PLAN.tables:
         log:
             f"{LOGS}/tables/{experiment}.log",
         resources:
-            mem_mb=1000,
+            mem_mb=growing(1000),
         params:
             lock=LOCK,
             code=code_of("aggregate"),
@@ -81,7 +81,7 @@ for experiment in [name for name in PLAN.tables if PLAN.tables[name]["quantizers
         log:
             f"{LOGS}/tables/{experiment}-quantizers.log",
         resources:
-            mem_mb=1000,
+            mem_mb=growing(1000),
         params:
             lock=LOCK,
             code=code_of("aggregate"),

@@ -15,7 +15,7 @@ rule check_serving:
     threads: 1
     resources:
         mem_mb=mem_of("check-serving", 4000),
-        gpu=gpus_of,
+        gpu=gpus_of("check-serving"),
         gpu_mem_mb=gpu_mem_of("check-serving"),
         runtime=runtime_of("check-serving"),
     params:

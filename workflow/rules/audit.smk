@@ -23,7 +23,7 @@ rule audit_paper:
         f"{LOGS}/tables/audit.log",
     threads: 1
     resources:
-        mem_mb=500,
+        mem_mb=growing(500),
     params:
         lock=LOCK,
         code=code_of("audit"),

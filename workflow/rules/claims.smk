@@ -54,7 +54,7 @@ rule judge_claims:
         f"{LOGS}/tables/claims.log",
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=growing(1000),
     params:
         lock=LOCK,
         code=code_of("claims"),

@@ -17,7 +17,7 @@ rule download_model:
         f"{SETTINGS.results}/logs/models/{{model}}.log",
     retries: 2
     resources:
-        mem_mb=2500,
+        mem_mb=growing(2500),
     params:
         source=model_digest,
         code=model_code,
@@ -34,7 +34,7 @@ rule download_dataset:
     log:
         f"{LOGS}/data/{{dataset}}.log",
     resources:
-        mem_mb=1500,
+        mem_mb=growing(1500),
     params:
         source=dataset_digest,
         code=dataset_code,
@@ -52,7 +52,7 @@ rule check_overlap:
     log:
         f"{LOGS}/data/{{dataset}}-overlap.log",
     resources:
-        mem_mb=1500,
+        mem_mb=growing(1500),
     params:
         code=code_of("check-overlap"),
     shell:

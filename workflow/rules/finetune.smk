@@ -19,7 +19,7 @@ rule finetune_run:
     threads: 1
     resources:
         mem_mb=mem_of("finetune", 2900),
-        gpu=gpus_of,
+        gpu=gpus_of("finetune"),
         gpu_mem_mb=gpu_mem_of("finetune"),
         runtime=runtime_of("finetune"),
     params:

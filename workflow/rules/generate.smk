@@ -18,7 +18,7 @@ rule generate_suite:
     threads: 1
     resources:
         mem_mb=mem_of("generate", 2900),
-        gpu=gpus_of,
+        gpu=gpus_of("generate"),
         gpu_mem_mb=gpu_mem_of("generate"),
         runtime=runtime_of("generate"),
     params:

@@ -7,7 +7,7 @@ rule rehearse_sources:
     log:
         f"{LOGS}/sources.log",
     resources:
-        mem_mb=2500,
+        mem_mb=growing(2500),
     params:
         declared=rehearsed_digest,
         code=code_of("rehearse"),

@@ -1,8 +1,8 @@
 # What jobs ask a scheduler for, where it follows from the model: by `diablo estimate`'s own sizes and rates.
-from diablo.estimate.requests import Requests
+from diablo.estimate.requests import Requests, grown
 from diablo.planning import used_device
 
-REQUESTS = Requests.of(PLAN, used_device(SETTINGS))
+REQUESTS = Requests.of(PLAN, used_device(SETTINGS), SETTINGS.backend)
 
 
 # None where the plan is for a CPU.
@@ -10,9 +10,14 @@ def one_gpu(wildcards):
     return int(REQUESTS.device == "gpu")
 
 
-# Not in the spec and no param: what a run's result is does not depend on it.
-def gpus_of(wildcards):
-    return PLAN.gpus[wildcards.run] * one_gpu(wildcards)
+# As many as the job computes on. Not in the spec and no param: what a run's result is does not depend on it.
+def gpus_of(verb):
+    return lambda wildcards: REQUESTS.gpus(verb, wildcards.run)
+
+
+# Where it does not follow from the model; by attempt too, as a retry is to have more of what the last one lacked.
+def growing(mb):
+    return lambda wildcards, attempt: grown(mb, attempt)
 
 
 def worked_on(wildcards):

@@ -15,7 +15,7 @@ rule draw_schematic:
         f"{LOGS}/figures/figure1.log",
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=growing(1000),
     params:
         lock=LOCK,
         code=code_of("schematic"),

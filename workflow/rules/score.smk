@@ -13,7 +13,7 @@ rule score_suite:
         f"{LOGS}/runs/{{run}}/score-{{suite}}.log",
     threads: 1
     resources:
-        mem_mb=1500,
+        mem_mb=growing(1500),
     params:
         lock=LOCK,
         code=score_code,

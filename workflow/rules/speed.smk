@@ -8,7 +8,7 @@ rule measure_speed:
         f"{LOGS}/speed.log",
     threads: lambda wildcards: workflow.cores
     resources:
-        mem_mb=6000,
+        mem_mb=growing(6000),
         gpu=one_gpu,
     params:
         lock=LOCK,
@@ -37,7 +37,7 @@ rule render_speed:
     log:
         f"{LOGS}/tables/speed.log",
     resources:
-        mem_mb=1000,
+        mem_mb=growing(1000),
     params:
         lock=LOCK,
         code=lambda wildcards: code_digest("benchmarks.report:main"),

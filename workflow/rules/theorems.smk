@@ -29,7 +29,7 @@ rule test_theorems:
         f"{LOGS}/tables/theorems.log",
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=growing(1000),
     params:
         lock=LOCK,
         code=code_of("theorems"),
