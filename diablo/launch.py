@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 #: What a user can cause, and is told in one line (`diablo.cli`).
-MISTAKES = (ValueError, FileNotFoundError, FloatingPointError)
+MISTAKES = (ValueError, OSError, FloatingPointError)
 
 #: One process may be at work alone for as long as it takes; if one ends, so do the others.
 PATIENCE = timedelta(days=7)
@@ -27,7 +27,7 @@ def launch(processes: int, job: Callable[..., None], *arguments: Any, **options:
         job: a function at the top of a module; it and all that it is given can be pickled.
 
     Raises:
-        ValueError, FileNotFoundError, FloatingPointError: what a process raised.
+        ValueError, OSError, FloatingPointError: what a process raised.
         torch.multiprocessing.ProcessException: it failed in any other way; has its traceback.
     """
     if processes == 1:

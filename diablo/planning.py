@@ -19,6 +19,7 @@ from diablo.data.local import model_files
 from diablo.data.protocol import unknown
 from diablo.experiments import WORKFLOW, Device, Experiment, Group, Row, load_experiment
 from diablo.figures import figure_names, load_averages
+from diablo.gpus import NO_GPU, VISIBLE
 from diablo.naming import mark_repeats
 from diablo.own import OwnExperiment, load_own, with_own
 from diablo.parts import join, parts_of
@@ -164,7 +165,7 @@ def used_device(config: Config) -> Device:
     """
     if config.device != "auto":
         return config.device
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")
+    hidden = os.environ.get(VISIBLE, "0") in NO_GPU
     found = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
     return "gpu" if found and not hidden else "cpu"
 

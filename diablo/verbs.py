@@ -300,6 +300,7 @@ def merge(options: argparse.Namespace) -> None:
     from diablo.publish.merge import merge as run
 
     run(spec, options.run, options.out)
+    print(f"{options.out}: {spec.run} merged into {spec.model}")
 
 
 def push(options: argparse.Namespace) -> None:

@@ -61,7 +61,7 @@ def count_records(path: Path) -> int:
 @functools.cache
 def count_by_task(path: Path, task: str | None) -> Counter[str]:
     """Records of a JSONL file by their `task`; those without one are of `task`."""
-    return Counter(record.get("task", task) for _, record in numbered(path))
+    return Counter(str(record.get("task", task)) for _, record in numbered(path))
 
 
 def check_file(path: Path, templates: Mapping[str, str], task: str | None) -> None:

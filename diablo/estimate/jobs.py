@@ -98,9 +98,6 @@ class Costs:
         quantised |= {run.quantized for run in runs if run.quantized}
         models = {run.model for run in runs} | {self.plan.quantized[q].model for q in quantised}
         data = set(self.plan.datasets_of(table)) | {run.dataset for run in runs if run.dataset}
-        for name in quantised:
-            if path := self.plan.quantized[name].calibration_path:
-                data.add(Path(path).name)
         found += [self._once("download", name, self._model) for name in sorted(models)]
         found += [self._once("download", name, self._dataset) for name in sorted(data)]
         found += [self._once("quantize", name, self._quantize) for name in sorted(quantised)]

@@ -37,4 +37,3 @@ def merge(spec: Any, run: Path, out: Path) -> None:
             merged.rename(folder)
         provenance.add(run=spec.run, method=spec.method, base_model=spec.model, dtype=dtype)
         provenance.write(folder / "provenance.json")
-    print(f"{out}: {spec.run} merged into {spec.model}, {dtype}")

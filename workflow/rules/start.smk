@@ -5,6 +5,11 @@ onstart:
     from diablo.forking.companions import start_server
     from diablo.rehearsal.judge import start_judge
 
+    if SETTINGS.rehearse and not workflow.local_exec:
+        # Its judge and its sources are on this machine alone, and so is what keeps it from the network.
+        raise WorkflowError(
+            "rehearse: a rehearsal runs where Snakemake runs; leave --executor and the cluster's profile out"
+        )
     if SETTINGS.rehearse:
         start_judge(SETTINGS.judge.endpoint)
         # Nothing is fetched: what tries to is to fail, and at once.
