@@ -73,7 +73,7 @@ def test_sizes(suite: SuiteSpec, dataset: Dataset, known: Assumptions) -> dict[s
         elif task == "held_out" and isinstance(options.get("held_out"), int):
             size, source = options["held_out"], f"options of {CATALOGUE}"
         elif cap or isinstance(options.get("test_per_task", options.get("test")), int):
-            size = int(cap or options.get("test_per_task", options.get("test")))
+            size = cap or options.get("test_per_task") or options["test"]
             source = f"options of {CATALOGUE}"
         elif task in recorded:
             size, source = recorded[task], f"recorded in {ASSUMED}"
