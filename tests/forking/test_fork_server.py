@@ -48,6 +48,8 @@ class Running:
             text=True,
             cwd=cwd,
             env={**os.environ, SOCKET: str(self.path), **env},
+            # As at a terminal: what a shell starts in the background ignores it, and so would all below.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def ask(self, code: str, *more: str, **how) -> tuple[int, str, str]:
