@@ -90,8 +90,12 @@ def read_spec(path: Path):
     if not path.is_file():
         raise ValueError(f"{path}: no such spec; `snakemake` writes one for each run that it plans")
     spec = validate(RunSpec, read_json(path), str(path))
-    if path.resolve().parent.name != spec.run:
-        raise ValueError(f"{path}: spec of run {spec.run!r} lies in folder {path.parent.name!r}")
+    # As it is given: the run's other folders are found from it.
+    if path.parent.name != spec.run:
+        raise ValueError(
+            f"{path}: spec of run {spec.run!r} lies in folder {path.parent.name!r}; give it as "
+            f"results/<scale>/runs/{spec.run}/{path.name}"
+        )
     return spec
 
 

@@ -56,8 +56,8 @@ def trained_examples(run: RunSpec, size: int) -> float:
 def test_sizes(suite: SuiteSpec, dataset: Dataset, known: Assumptions) -> dict[str, Count]:
     """Test examples of each task of a suite, after its cap.
 
-    A user's own file, `expect_test` of the data set, its options, what is recorded, the protocol's `test_sizes` (the paper's own
-    test sets), an assumption: the first that says it.
+    A user's own file, `expect_test` of the data set, its options, what is recorded, the protocol's
+    `test_sizes` (the paper's own test sets), an assumption: the first that says it.
     """
     options, whole = dataset.options, protocol_of(suite).test_sizes
     own = _own_file(dataset, "test")

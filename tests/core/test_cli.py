@@ -44,6 +44,7 @@ def test_a_spec_in_another_runs_folder_is_refused(verb, tmp_path: Path, spec: di
     error = capsys.readouterr().err
     assert spec["run"] in error
     assert "'another'" in error
+    assert f"give it as results/<scale>/runs/{spec['run']}/spec.json" in error
 
 
 def test_a_missing_file_is_named(tmp_path: Path, capsys) -> None:

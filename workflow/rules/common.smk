@@ -51,8 +51,9 @@ FIGURES = ("png", "svg", "csv")
 
 # Snakemake's own interpreter, never whatever `diablo` the PATH has; the code of this checkout.
 PYTHON = f"PYTHONPATH={shlex.quote(str(REPOSITORY))} {shlex.quote(sys.executable)}"
+DEVICE = used_device(SETTINGS)
 # What is planned for a CPU leases no GPU, so it sees none.
-if used_device(SETTINGS) == "cpu":
+if DEVICE == "cpu":
     PYTHON = f"CUDA_VISIBLE_DEVICES= {PYTHON}"
 DIABLO = f"{PYTHON} -m diablo"
 # Without conda Snakemake does not see a new torch: the lock file's hash is a param of the rules

@@ -1,8 +1,7 @@
 # What jobs ask a scheduler for, where it follows from the model: by `diablo estimate`'s own sizes and rates.
 from diablo.estimate.requests import Requests, grown
-from diablo.planning import used_device
 
-REQUESTS = Requests.of(PLAN, used_device(SETTINGS), SETTINGS.backend)
+REQUESTS = Requests.of(PLAN, DEVICE, SETTINGS.backend)
 
 
 # None where the plan is for a CPU.
