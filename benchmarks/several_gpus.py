@@ -1,7 +1,7 @@
 """The same run on one and on several GPUs: how much faster, and whether the losses are the same.
 
     python -m benchmarks.several_gpus --shape llama3-8b
-    python -m benchmarks.several_gpus --shape llama3-8b --sharded
+    python -m benchmarks.several_gpus --shape llama3-8b --gpus 2 4 --sharded
 
 Examples as in `end_to_end`, random weights. Without a GPU the processes share the CPU.
 """
@@ -40,7 +40,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     rows: dict[int, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         # One GPU last: it is used from this process, which keeps its memory.
-        for count in sorted({1, options.gpus}, reverse=True):
+        for count in sorted({1, *options.gpus}, reverse=True):
             path = Path(folder) / f"{count}.json"
             launch(count, train, options, path)
             rows[count] = read_json(path)
@@ -91,14 +91,16 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(prog="benchmarks.several_gpus", description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="llama3-8b")
-    parser.add_argument("--gpus", type=int, default=2, help="compared with one")
+    parser.add_argument("--gpus", type=int, nargs="+", default=[2], help="compared with one")
     parser.add_argument("--sharded", action="store_true", help="frozen weights split over the GPUs")
     parser.add_argument("--batch", type=int, default=32, help="examples of an optimiser step")
     parser.add_argument("--micro-batch", type=int, default=16)
     parser.add_argument("--precision", choices=PRECISIONS, default="bf16+fp32")
     parser.add_argument("--blocks", type=int, default=64)
     parser.add_argument("--acceleration", default="auto")
-    parser.add_argument("--steps", type=int, default=20, help="the first half warms up")
+    parser.add_argument(
+        "--steps", type=int, default=100, help="the first half warms up (CUDA graphs)"
+    )
     parser.add_argument("--threads", type=int, help="CPU threads of each process")
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser

@@ -79,14 +79,25 @@ def packed_attention(
 
     Raises:
         ValueError: not a packed row, or with attention dropout.
+        RuntimeError: a CUDA graph is being recorded of what depends on the sequences' lengths.
     """
     if packed_bounds is None or packed_lengths is None or dropout > 0:
         raise ValueError(
             f"attention {NAME!r} is for training on packed rows without attention dropout; load the "
             "model again for anything else"
         )
+    kind = query.device.type
+    if torch.is_autocast_enabled(kind):
+        # Rotary embeddings of float32 weights are float32: to what autocast gives any attention.
+        dtype = torch.get_autocast_dtype(kind)
+        query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
         return _flash(query, key, value, packed_bounds, packed_longest, scaling), None
+    if query.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            f"packed attention in {query.dtype} cannot be recorded: it would keep the lengths of this "
+            "batch's sequences for all others"
+        )
     lengths = [length for length in packed_lengths if length]
     parts = [tensor.split(lengths, dim=2) for tensor in (query, key, value)]
     grouped = query.shape[1] != key.shape[1]

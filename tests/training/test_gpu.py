@@ -102,6 +102,28 @@ def test_recorded_steps_have_the_same_losses(method, make_run, finetune):
     assert tokens[0] == tokens[1]
 
 
+def test_what_depends_on_the_lengths_is_not_recorded():
+    from diablo.training.packing import packed_attention, packed_inputs
+
+    q = torch.randn(1, 2, 8, 16, device="cuda")
+    ids = torch.zeros(1, 8, dtype=torch.long)
+    packed = {k: v for k, v in packed_inputs(ids, ids, [3, 5]).items() if k.startswith("packed")}
+    packed["packed_bounds"] = packed["packed_bounds"].cuda()
+
+    def attention():
+        return packed_attention(None, q, q, q, None, **packed)[0]
+
+    attention()
+    with pytest.raises(RuntimeError, match="float32 cannot be recorded"):  # noqa: SIM117
+        with torch.cuda.graph(torch.cuda.CUDAGraph()):
+            attention()
+    # Under autocast the same tensors take the call that reads the lengths on the GPU.
+    with torch.autocast("cuda", torch.bfloat16):
+        attention()
+        with torch.cuda.graph(torch.cuda.CUDAGraph()):
+            attention()
+
+
 @pytest.mark.parametrize("method", ["diablo", "lora"])
 def test_fused_kernels_have_the_same_losses(method, make_run, finetune):
     pytest.importorskip("liger_kernel")

@@ -95,6 +95,27 @@ def test_what_is_not_plain_attention_is_padded():
     assert not packing.supports_packing(tiny("llama", attention_dropout=0.1), 32)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_float32_weights_under_autocast_attend_in_its_type(dtype, monkeypatch):
+    """Else a GPU takes one call a sequence, and a recorded graph keeps the lengths of its first batch."""
+    seen = []
+
+    def attention(query, key, value, **kwargs):
+        seen.extend(tensor.dtype for tensor in (query, key, value))
+        return query
+
+    monkeypatch.setattr(packing.F, "scaled_dot_product_attention", attention)
+    tensors = [torch.randn(1, 2, 8, 4) for _ in range(3)]
+    ids = torch.zeros(1, 8, dtype=torch.long)
+    packed = {k: v for k, v in packing.packed_inputs(ids, ids, [3, 5]).items() if "packed" in k}
+    packing.packed_attention(None, *tensors, None, **packed)
+    assert set(seen) == {torch.float32}
+    seen.clear()
+    with torch.autocast("cpu", dtype):
+        packing.packed_attention(None, *tensors, None, **packed)
+    assert set(seen) == {dtype}
+
+
 def test_another_use_of_a_packed_model_says_what_is_wrong():
     model = tiny("llama")
     packing.use_packing(model)
