@@ -82,15 +82,14 @@ class Resolver:
         for group in self.rows.experiment.groups:
             model = self.rows.catalog.models[self.rows.used_model(group)]
             for row in group.rows:
-                paper, used = (
-                    self.rows.paper_settings(group, row),
-                    self.rows.used_settings(group, row),
-                )
+                if row.quantize is None or row.not_run:
+                    continue
+                paper = self.rows.paper_settings(group, row)
+                used = self.rows.used_settings(group, row)
                 sizes = self.rows.sizes(group, row, paper, used)
-                if row.quantize is not None and not row.not_run:
-                    reason = sizes.reason or excluded(model, row.quantize)
-                    spec = quantised.of_row(group, row, used, sizes) if reason is None else None
-                    entries.append(quantised.entry(group, row.quantize, spec, reason))
+                reason = sizes.reason or excluded(model, row.quantize)
+                spec = quantised.of_row(group, row, used, sizes) if reason is None else None
+                entries.append(quantised.entry(group, row.quantize, spec, reason))
             entries += quantised.others(group)
         for entry in entries:
             # Of a setting that is filtered in one row and not in another, the one that is run.

@@ -79,7 +79,8 @@ def _is_model(value: Any) -> bool:
 def read_yaml(path: Path) -> Any:
     """What a YAML file says, None if it is empty; ValueError with its name if it is not YAML."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        # The C parser, about eight times as fast: every plan reads all experiments.
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML ({error})") from error
 
