@@ -16,7 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from diablo.io import read_json, write_json, write_text
+from diablo.io import read_json, write_text
+from diablo.provenance import SUFFIX, Provenance
 
 from .timing import RESULTS
 
@@ -60,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # What was measured just now comes first, and in place of what was recorded for the device.
     names = {path.name for path in measured}
     files = measured + [path for path in recorded if path.name not in names]
-    found = {str(path): read_json(path) for path in files}
-    table = rows(found.values())
+    provenance = Provenance("speed", files)
+    table = rows(read_json(path) for path in files)
     shown = table.rename(columns=COLUMNS)[list(COLUMNS.values())]
     shown["ms"] = shown["ms"].astype(object).fillna(table["failed"])
     text = shown.astype(object).where(shown.notna(), "")
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_text(options.out.with_suffix(".md"), f"# Speed\n\n{_markdown(text)}\n\n{NOTE}\n")
     write_text(options.out.with_suffix(".html"), _page(text))
     write_text(options.out.with_suffix(".tex"), text.to_latex(index=False, escape=True))
-    write_json(options.out.with_suffix(".provenance.json"), found)
+    provenance.write(options.out.with_suffix(SUFFIX))
     print(f"{len(table)} rows in {options.out}.csv")
 
 

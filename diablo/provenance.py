@@ -71,12 +71,16 @@ class Provenance:
         self.facts.update(facts)
 
     def finish(self) -> dict[str, Any]:
-        """The facts with wall time (seconds) and peak memory (bytes) so far."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        """The facts with wall time and processor time (seconds) and peak memory (bytes) so far.
+
+        Of this process and its children that have ended; the memory is that of the largest one.
+        """
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         torch = sys.modules.get("torch")
         cost: dict[str, Any] = {
             "wall_seconds": round(time.monotonic() - self._started, 3),
-            "peak_memory_bytes": peak,
+            "cpu_seconds": round(sum(one.ru_utime + one.ru_stime for one in used), 3),
+            "peak_memory_bytes": max(one.ru_maxrss for one in used) * 1024,
         }
         if torch is not None:
             cuda = torch.cuda.is_available()

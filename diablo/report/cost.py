@@ -1,4 +1,4 @@
-"""What a rebuild cost: hours and peak memory of each step, by its own clock and by Snakemake's."""
+"""What a rebuild cost: hours of each step by its own clock and by Snakemake's, processor time, peak memory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from diablo.report.jobs import Job
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One of Snakemake's benchmark files: seconds, megabytes; None where it says NA."""
+    """One of Snakemake's benchmark files: the wall time, None where it says NA.
+
+    Not its CPU time and memory: Snakemake looks at the process that it started, but jobs on a CPU are children of
+    the fork server.
+    """
 
     step: str
     seconds: float | None
-    cpu_seconds: float | None
-    memory_mb: float | None
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Step:
     def seconds(self) -> float | None:
         """Wall time of all jobs added up, by their own clocks."""
         return _sum(job.seconds for job in self.jobs)
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """Processor time of all jobs added up."""
+        return _sum(job.cpu_seconds for job in self.jobs)
 
     @property
     def longest(self) -> float | None:
@@ -51,16 +58,6 @@ class Step:
     def clocked(self) -> float | None:
         """Wall time of all jobs added up, by Snakemake's clock: with imports."""
         return _sum(one.seconds for one in self.benchmarks)
-
-    @property
-    def cpu_seconds(self) -> float | None:
-        return _sum(one.cpu_seconds for one in self.benchmarks)
-
-    @property
-    def resident(self) -> float | None:
-        """Largest resident memory that Snakemake saw, in bytes."""
-        found = _max(one.memory_mb for one in self.benchmarks)
-        return None if found is None else found * 2**20
 
 
 def steps(jobs: list[Job], benchmarks: list[Benchmark]) -> list[Step]:
@@ -95,8 +92,7 @@ def _benchmark(path: Path, folder: Path) -> Benchmark:
         # A quantised model's file has the model's name, a run's the step's: `generate-math.tsv`.
         quantized = path.relative_to(folder).parts[0] == "quantized"
         step = "quantize" if quantized else path.stem.split("-")[0]
-        keys = ("s", "cpu_time", "max_rss")
-        return Benchmark(step, *(_number(found[-1][key]) for key in keys))
+        return Benchmark(step, _number(found[-1]["s"]))
     except (KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: not one of Snakemake's benchmarks ({error!r})") from None
 

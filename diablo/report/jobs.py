@@ -40,8 +40,13 @@ class Job:
         return self.facts.get("wall_seconds")
 
     @property
+    def cpu_seconds(self) -> float | None:
+        """Processor time of the job and its child processes."""
+        return self.facts.get("cpu_seconds")
+
+    @property
     def memory(self) -> int | None:
-        """Peak memory of the process, in bytes."""
+        """Peak memory of its largest process, in bytes."""
         return self.facts.get("peak_memory_bytes")
 
     @property

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks import patterns, report, several_gpus, train_step
 from benchmarks.forms import FORMS
 from benchmarks.timing import device_name, record
+from diablo.io import sha256_file
 
 TINY = [
     "--shape",
@@ -131,6 +132,11 @@ def test_the_table_names_the_device_of_each_row(measured: Path, tmp_path: Path) 
     assert "Another &lt;device&gt;" in out.with_suffix(".html").read_text()
     assert "DoRA 480 minutes" in out.with_suffix(".md").read_text()
     assert out.with_suffix(".tex").read_text().count("frozen") >= 2
+    made = json.loads(out.with_suffix(".provenance.json").read_text())
+    assert set(made["outputs"]) == {f"{out.name}.{kind}" for kind in ("csv", "md", "html", "tex")}
+    files = [*measured.glob("*.json"), *recorded.glob("*.json")]
+    assert set(made["inputs"]) <= {str(path) for path in files}
+    assert made["inputs"][str(files[0])] == sha256_file(files[0])
 
 
 def test_a_report_without_measurements_says_what_to_run(tmp_path: Path) -> None:

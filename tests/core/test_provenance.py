@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,21 @@ def test_provenance_has_inputs_code_versions_and_cost(tmp_path: Path) -> None:
     assert facts["packages"]["pandas"]
     assert facts["wall_seconds"] >= 0
     assert facts["peak_memory_bytes"] > 1e6
+
+
+def test_the_cost_is_that_of_child_processes_too() -> None:
+    child = "b'x' * 300_000_000; sum(range(10_000_000))"
+    code = f"""
+import json, subprocess, sys
+from diablo.provenance import Provenance
+job = Provenance("score")
+subprocess.run([sys.executable, "-c", {child!r}], check=True)
+print(json.dumps(job.finish()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    facts = json.loads(done.stdout)
+    assert facts["peak_memory_bytes"] > 300_000_000
+    assert facts["cpu_seconds"] > 0.05
 
 
 def test_a_missing_input_is_an_error(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ FACTS = {
     "python": "3.11.7",
     "packages": {"torch": "2.13.0"},
     "wall_seconds": 3600.0,
+    "cpu_seconds": 5400.0,
     "peak_memory_bytes": 2**30,
 }
 BENCHMARK = "s\th:m:s\tmax_rss\tcpu_time\n7200.0\t2:00:00\t2048.0\tNA\n"

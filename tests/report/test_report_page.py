@@ -31,7 +31,15 @@ def test_it_has_what_a_reader_looks_for(html: str) -> None:
     page = check(html)
     for text in ("LoRA <1 & 2>", "not run: not implemented yet", "Small-1M stands in for Big0"):
         assert text in page.text
-    for text in ("It is <good>", "holds", "ffffffffffff with changes", SHA, "1.00 h", "2.00 h"):
+    for text in (
+        "It is <good>",
+        "holds",
+        "ffffffffffff with changes",
+        SHA,
+        "1.00 h",
+        "1.50 h",
+        "2.00 h",
+    ):
         assert text in page.text
     names = {one["id"] for tag, one in page.tags if tag == "section"}
     assert {
