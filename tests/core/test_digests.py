@@ -126,6 +126,7 @@ def test_an_entry_that_is_not_there_is_refused(package: Path) -> None:
         options("fly", ROOT)
 
 
+@pytest.mark.slow
 def test_the_order_of_questions_changes_no_answer() -> None:
     """A process asks for several verbs, in an order that depends on what is to be done."""
     verbs = ("finetune", "score", "aggregate")
@@ -152,6 +153,7 @@ def test_training_and_drawing_share_nothing_that_draws() -> None:
 
 
 @pytest.mark.parametrize("verb", ["audit", "schematic"])
+@pytest.mark.slow
 def test_a_job_executes_no_definition_that_is_not_in_its_closure(verb: str, tmp_path: Path) -> None:
     """The set is checked against Python itself: what a real job calls is in it."""
     script = (

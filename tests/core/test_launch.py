@@ -49,12 +49,14 @@ def folder(tmp_path):
     return tmp_path / "out"
 
 
+@pytest.mark.slow
 def test_what_a_process_imports_sees_its_own_gpu_alone(jobs, folder):
     """An import may start CUDA: what is hidden later stays in sight."""
     launch(2, jobs.look, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["4", "7"]
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_does_not_wait_for_the_others(jobs, folder):
     with pytest.raises(ValueError, match="the reason"):
         launch(2, jobs.fail, folder)

@@ -138,6 +138,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.slow
 def test_sets_of_the_mirror(mirror, tmp_path, task):
     folder, name = tmp_path / task, f"glue_{task}_mirror"
     download_dataset(name, folder, mirror=mirror, cache=tmp_path / "cache")

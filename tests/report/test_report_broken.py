@@ -25,7 +25,7 @@ BROKEN = {
     "tables/table1.html": "<main><p>open</main>",
     "tables/claims.csv": "a,b\n1\n",
     "tables/audit.csv": "",
-    "../benchmarks/demo/runs/a/finetune.tsv": "s\tmax_rss\n1\t2\n",
+    "../benchmarks/demo/runs/a/finetune.tsv": "h:m:s\tmax_rss\n0:00:01\t2\n",
     "../benchmarks/demo/runs/b/finetune.tsv": "",
     "../benchmarks/demo/runs/c/finetune.tsv": BENCHMARK.replace("7200", "seven"),
     "../models/small/provenance.json": "{",

@@ -121,11 +121,13 @@ def test_nothing_is_reached(worker, host, name):
 
 
 @pytest.mark.parametrize("name", list(TIMEOUTS)[:-2])
+@pytest.mark.slow
 def test_processor_time_is_limited(worker, name):
     assert worker.run(job(TIMEOUTS[name])).outcome == "timeout"
 
 
 @pytest.mark.parametrize("name", list(TIMEOUTS)[-2:])
+@pytest.mark.slow
 def test_wall_time_is_limited(worker, name):
     with worker_of(worker.kind, dataclasses.replace(SMALL, wall_seconds=2)) as hasty:
         assert hasty.run(job(TIMEOUTS[name])).outcome == "timeout"

@@ -107,6 +107,7 @@ def test_a_torn_last_line_is_run_again_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("seen", [1, 7])
+@pytest.mark.slow
 def test_a_killed_scoring_goes_on_where_it_was(tmp_path, seen):
     asked, completions = many(10)
     script = Path(code_cases.__file__)

@@ -41,6 +41,7 @@ def test_encoder_decoders_are_not_quantised(tiny_t5):
         load_float(spec)
 
 
+@pytest.mark.slow
 def test_diablo_learns_by_heart(finetuned, tiny_t5, tmp_path):
     check(finetuned(**LONG), tiny_t5, tmp_path)
 

@@ -251,6 +251,7 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("method", ["diablo", "lora-ga", "full"])
+@pytest.mark.slow
 def test_a_stopped_run_ends_as_one_that_was_not(method, finetuned, tmp_path, monkeypatch):
     """With T5's own dropout, whose draws have to go on where they were."""
     from t5_cases import build
@@ -283,6 +284,7 @@ def test_a_stopped_run_ends_as_one_that_was_not(method, finetuned, tmp_path, mon
     assert [line["loss"] for line in plain.log] != [line["loss"] for line in whole.log]
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_nothing(finetuned):
     plain, checkpointed = finetuned("plain"), finetuned("saved", gradient_checkpointing=True)
     losses = [[line["loss"] for line in run.log] for run in (plain, checkpointed)]

@@ -15,6 +15,8 @@ from diablo.methods import METHODS
 from diablo.rows import is_trained
 
 TRAINED = [name for name in METHODS if is_trained(name)]
+#: The others are slow tests.
+QUICK = ("diablo", "lora", "full")
 
 
 def weights(run):
@@ -30,7 +32,10 @@ def test_every_method_has_settings_here():
     assert set(METHOD_SETTINGS) == set(METHODS)
 
 
-@pytest.mark.parametrize("method", TRAINED)
+@pytest.mark.parametrize(
+    "method",
+    [m if m in QUICK else pytest.param(m, marks=pytest.mark.slow) for m in TRAINED],
+)
 def test_a_run_learns_and_says_what_it_did(method, make_run, finetune):
     run = make_run(method=method)
     log = finetune(run)
@@ -81,6 +86,7 @@ def test_zero_shot_trains_nothing(make_run, finetune):
 
 
 @pytest.mark.parametrize("micro", [1, 3])
+@pytest.mark.slow
 def test_micro_batches_change_nothing(micro, make_run, finetune):
     whole = make_run("whole", method="diablo")
     split = make_run("split", method="diablo", micro_batch_size=micro)
@@ -145,6 +151,7 @@ def test_weight_decay_reaches_the_optimiser(make_run, finetune):
     assert weights(heavy)[name].norm() < weights(light)[name].norm()
 
 
+@pytest.mark.slow
 def test_seed_sets_initialisation_order_and_dropout(make_run, finetune):
     for key, settings in {"order": {"method": "diablo"}, "all": {"method": "lora"}}.items():
         first = make_run(f"{key}-1", max_steps=2, **settings)
@@ -163,6 +170,7 @@ def test_epochs_have_different_orders(make_run, finetune):
 @pytest.mark.parametrize(
     ("precision", "frozen"), [("fp32", "float32"), ("bf16", "bfloat16"), ("bf16-pure", "bfloat16")]
 )
+@pytest.mark.slow
 def test_precision(method, precision, frozen, make_run, finetune):
     run = make_run(method=method, precision=precision, dropout=0.0)
     log = finetune(run)

@@ -136,6 +136,7 @@ def timeless(log):
 
 
 @pytest.mark.parametrize("changes", [{}, {"dropout": 0.1}, {"gradient_checkpointing": True}])
+@pytest.mark.slow
 def test_training_is_what_it_is_without_monitoring(make_run, finetune, changes) -> None:
     plain = make_run("plain", method="diablo", **changes)
     watched = make_run("watched", method="diablo", gradient_examples=9, **changes)
@@ -152,6 +153,7 @@ def test_training_is_what_it_is_without_monitoring(make_run, finetune, changes) 
 
 
 @pytest.mark.parametrize(("packing", "precision"), [("none", "fp32"), ("packing", "bf16")])
+@pytest.mark.slow
 def test_any_form_of_batch_and_type(make_run, finetune, packing, precision) -> None:
     run = make_run(method="diablo", gradient_examples=22, precision=precision)
     finetune(run, acceleration=packing)
@@ -163,7 +165,13 @@ def test_any_form_of_batch_and_type(make_run, finetune, packing, precision) -> N
 
 
 # Steps 6 and 12 end epochs; checkpoints at 3, 6 and 9.
-@pytest.mark.parametrize(("stop", "resumed"), [(2, 0), (5, 3), (7, 6), (8, 6), (12, 9)])
+@pytest.mark.parametrize(
+    ("stop", "resumed"),
+    [
+        (5, 3),
+        *[pytest.param(*it, marks=pytest.mark.slow) for it in [(2, 0), (7, 6), (8, 6), (12, 9)]],
+    ],
+)
 def test_resumes_without_a_double_line(make_run, finetune, monkeypatch, stop, resumed) -> None:
     class Stop(Exception):
         pass

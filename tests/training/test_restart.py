@@ -21,6 +21,8 @@ from diablo.training.steplog import resume_log
 from diablo.training.trainer import StepTrainer
 
 TRAINED = [name for name in METHODS if is_trained(name)]
+#: The others are slow tests.
+QUICK = ("diablo", "lora")
 
 #: One run in a process of its own: spec file, work folder, steps between checkpoints.
 SCRIPT = """
@@ -34,6 +36,10 @@ spec, work, steps = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 settings = SimpleNamespace(**read_json(spec))
 finetune(settings, spec.parent, work, load_protocol("commonsense", "paper"), 1, steps)
 """
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 class Stop(Exception):
@@ -75,7 +81,11 @@ def timeless(log):
 # 12 steps of two epochs with checkpoints at 3, 6 (the end of an epoch) and 9.
 @pytest.mark.parametrize(
     ("method", "step", "resumed"),
-    [*[(method, 5, 3) for method in TRAINED], ("lora", 8, 6), ("lora", 12, 9), ("lora", 2, 0)],
+    [
+        *[(method, 5, 3) for method in QUICK],
+        *[slow(method, 5, 3) for method in TRAINED if method not in QUICK],
+        *[slow("lora", 8, 6), slow("lora", 12, 9), slow("lora", 2, 0)],
+    ],
 )
 def test_same_result_as_without_a_stop(
     method, step, resumed, make_run, finetune, stop_at, monkeypatch
@@ -112,6 +122,7 @@ def resumed_from(run):
     return json.loads((run.folder / "adapter" / "provenance.json").read_text())["resumed_from_step"]
 
 
+@pytest.mark.slow
 def test_half_written_checkpoint_is_ignored(stopped, finetune):
     partial = stopped.work / ".checkpoint-4.abc" / "checkpoint-4"
     partial.mkdir(parents=True)
@@ -124,6 +135,7 @@ def test_only_the_last_checkpoint_is_kept(stopped):
     assert [path.name for path in stopped.work.glob("checkpoint-*")] == ["checkpoint-3"]
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_job_is_not_used(stopped, finetune, tmp_path, caplog):
     records = make_records(22)
     write_jsonl(tmp_path / "other" / "train.jsonl", records[::-1])
@@ -133,6 +145,7 @@ def test_checkpoint_of_another_job_is_not_used(stopped, finetune, tmp_path, capl
     assert "left by another job" in caplog.text
 
 
+@pytest.mark.slow
 def test_checkpoint_without_its_log_is_not_used(stopped, finetune):
     (stopped.work / "log.jsonl").unlink()
     assert [line["step"] for line in finetune(stopped)] == list(range(1, 13))

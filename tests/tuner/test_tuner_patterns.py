@@ -182,6 +182,7 @@ def test_both_products_of_entries_are_the_entries_of_the_product(shape, dtype):
 WIDE = 32768
 
 
+@pytest.mark.slow
 def test_no_gradient_is_as_large_as_the_weight():
     """Of a weight of 4 GiB, which is not there either; in a process of its own, whose memory is measured."""
     code = (
@@ -245,6 +246,7 @@ def test_a_layout_reaches_its_blocks_in_a_view_of_a_larger_tensor(pattern):
 
 @pytest.mark.parametrize("form", ["inplace", "adapter"])
 @pytest.mark.parametrize("pattern", RANDOM)
+@pytest.mark.slow
 def test_compile_trains_as_eager_does(form, pattern):
     losses = []
     for compiled in (False, True):

@@ -55,6 +55,7 @@ def test_a_modules_jobs_run(tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "demo" / "figures" / "figure1.svg").stat().st_size > 500
 
 
+@pytest.mark.slow
 def test_what_a_module_cannot_have_is_refused(tmp_path: Path) -> None:
     theirs = module_workspace(tmp_path, repr(str(REPOSITORY / "Snakefile")), 'prefix: "sub"')
     done = theirs.run("-n", "diablo_table1", "--cores", "1", check=False)
@@ -62,6 +63,7 @@ def test_what_a_module_cannot_have_is_refused(tmp_path: Path) -> None:
     assert "set `results` in the module's config" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_rules_without_the_code_beside_them_are_refused(tmp_path: Path) -> None:
     shutil.copy(REPOSITORY / "Snakefile", tmp_path / "fetched.smk")
     shutil.copytree(REPOSITORY / "workflow", tmp_path / "workflow")

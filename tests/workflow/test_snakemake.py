@@ -91,6 +91,7 @@ def test_the_audit_runs_alone(workspace: Workspace) -> None:
         (["epochs=many"], "epochs = 'many'"),
     ],
 )
+@pytest.mark.slow
 def test_mistakes_are_refused_before_the_dag(workspace: Workspace, config, words) -> None:
     done = workspace.run("-n", "table1", "--cores", "1", "--config", *config, check=False)
     assert done.returncode != 0

@@ -198,6 +198,7 @@ def test_a_file_that_is_not_there_is_told_before_anything_runs(config, words) ->
         plan_of(**config)
 
 
+@pytest.mark.slow
 def test_a_judge_adds_jobs_to_table7(workspace: Workspace) -> None:
     judge = "judge={endpoint: 'http://127.0.0.1:1/v1', model: judge}"
     done = workspace.run("-n", "table7", "--cores", "1", "--config", "device=cpu", judge)
