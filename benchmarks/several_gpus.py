@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     sharded = " sharded" if options.sharded else ""
     key = f"{options.shape} batch {options.batch} micro {options.micro_batch} {options.precision}{sharded}"
+    counts = sorted({1, *options.gpus})
+    key += f" on {', '.join(map(str, counts))} GPUs"
     result = measure(options)
     for count, row in result["gpus"].items():
         print(f"{key:50} {count} GPU", "  ".join(f"{k} {v}" for k, v in row.items()))

@@ -53,6 +53,7 @@ class Provenance:
 
     def __init__(self, verb: str, inputs: Sequence[str | Path] = (), seed: int | None = None):
         self._started = time.monotonic()
+        self._used, _ = _usage()
         self.facts: dict[str, Any] = {
             "verb": verb,
             "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -75,12 +76,12 @@ class Provenance:
 
         Of this process and its children that have ended; the memory is that of the largest one.
         """
-        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        used, peak = _usage()
         torch = sys.modules.get("torch")
         cost: dict[str, Any] = {
             "wall_seconds": round(time.monotonic() - self._started, 3),
-            "cpu_seconds": round(sum(one.ru_utime + one.ru_stime for one in used), 3),
-            "peak_memory_bytes": max(one.ru_maxrss for one in used) * 1024,
+            "cpu_seconds": round(used - self._used, 3),
+            "peak_memory_bytes": peak,
         }
         if torch is not None:
             cuda = torch.cuda.is_available()
@@ -109,6 +110,13 @@ class Provenance:
             found = path.parent.rglob("*")
             return [file for file in found if file.is_file() and file != path]
         return outputs_of(path, [path.name.removesuffix(SUFFIX), *self.facts.get("captions", [])])
+
+
+def _usage() -> tuple[float, int]:
+    """Processor time in seconds, and bytes of the largest one, of this process and children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    seconds = sum(one.ru_utime + one.ru_stime for one in used)
+    return seconds, max(one.ru_maxrss for one in used) * 1024
 
 
 def outputs_of(path: Path, stems: Iterable[str]) -> list[Path]:

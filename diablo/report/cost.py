@@ -37,8 +37,9 @@ class Step:
 
     @property
     def cpu_seconds(self) -> float | None:
-        """Processor time of all jobs added up."""
-        return _sum(job.cpu_seconds for job in self.jobs)
+        """Processor time of all jobs added up; None where one has not recorded it."""
+        found = [job.cpu_seconds for job in self.jobs]
+        return None if None in found else _sum(found)
 
     @property
     def longest(self) -> float | None:
@@ -56,7 +57,7 @@ class Step:
 
     @property
     def clocked(self) -> float | None:
-        """Wall time of all jobs added up, by Snakemake's clock: with imports."""
+        """Wall time of all jobs added up, by Snakemake's clock."""
         return _sum(one.seconds for one in self.benchmarks)
 
 

@@ -187,7 +187,7 @@ def _add_table(item: Item, stem: Path, anchors: Mapping[str, str]) -> None:
 
 def _add_provenance(item: Item, path: Path) -> None:
     facts = read_mapping(path) if path.is_file() else {}
-    # Speed's record is of devices and has no job's facts.
+    # Older records of the speed table are of devices, and have no job's facts.
     item.facts = facts if "verb" in facts else {}
     if rows := item.facts.get("rows"):
         item.rows = (sum(bool(row.get("runs")) for row in rows), len(rows))

@@ -13,7 +13,7 @@ from diablo.io import read_json
 #: The verbs in the order of the chain; others come after them.
 ORDER = (
     *("download", "quantize", "finetune", "generate", "score", "measure"),
-    *("ranks", "check-serving", "aggregate", "theorems", "claims", "audit"),
+    *("ranks", "check-serving", "aggregate", "theorems", "claims", "audit", "speed"),
 )
 
 
@@ -41,7 +41,7 @@ class Job:
 
     @property
     def cpu_seconds(self) -> float | None:
-        """Processor time of the job and its child processes."""
+        """Processor time of its process and of children that have ended; imports not counted."""
         return self.facts.get("cpu_seconds")
 
     @property
@@ -154,7 +154,7 @@ def _files(results: Path) -> Iterator[Path]:
 
 
 def _job(results: Path, path: Path) -> list[Job]:
-    """The job behind a file; none for records without a verb, such as those of the speed table."""
+    """The job behind a file; none for records without a verb."""
     facts = read_mapping(path)
     if "verb" not in facts:
         facts = facts.get("provenance") or {}

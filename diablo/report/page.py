@@ -95,7 +95,14 @@ def _machine(job: Job) -> str:
 _ELSEWHERE = frozenset(
     (
         *("verb", "started", "code", "lock", "inputs", "seed", "host", "platform", "python"),
-        *("packages", "wall_seconds", "peak_memory_bytes", "peak_device_memory_bytes", "device"),
+        *(
+            "packages",
+            "wall_seconds",
+            "cpu_seconds",
+            "peak_memory_bytes",
+            "peak_device_memory_bytes",
+            "device",
+        ),
         *("stand_ins", "rows", "captions", "generated"),
     )
 )

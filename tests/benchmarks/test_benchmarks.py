@@ -164,7 +164,8 @@ def test_several_processes_have_the_losses_of_one(tmp_path: Path, more: list[str
     sizes = "--shape tiny --batch 4 --micro-batch 2 --steps 4 --blocks 8 --precision fp32"
     several_gpus.main([*sizes.split(), "--threads", "1", "--results", str(tmp_path), *more])
     (path,) = tmp_path.glob("*.json")
-    (result,) = json.loads(path.read_text())["several_gpus"].values()
+    ((key, result),) = json.loads(path.read_text())["several_gpus"].items()
+    assert key.endswith(" on 1, 2 GPUs")
     assert list(result["gpus"]) == ["1", "2"]
     assert result["gpus"]["2"]["largest_loss_difference"] <= 1e-5
     assert len(result["gpus"]["2"]["losses"]) == 4

@@ -17,10 +17,7 @@ print(is_sklearn_available(), peft.import_utils.is_bnb_available(), "sklearn.met
 """
 
 
-@pytest.mark.parametrize(
-    ("quantized", "packed"),
-    [(None, False), ("smollm2-135m.nf4", True)],
-)
+@pytest.mark.parametrize(("quantized", "packed"), [(None, False), ("smollm2-135m.nf4", True)])
 @pytest.mark.slow
 def test_what_is_left_out(quantized, packed):
     pytest.importorskip("bitsandbytes")

@@ -22,7 +22,10 @@ GIB = 2**30
 PAPER = Config(scale="paper", device="gpu")
 KNOWN, GPUS = load_assumptions(), load_gpus()
 RECORDED = json.loads((BENCHMARKS / "nvidia-h200.json").read_text())["several_gpus"]
-WHOLE, SHARDED = (RECORDED[f"llama3-8b batch 32 micro 16 bf16+fp32{how}"] for how in ("", " sharded"))  # fmt: skip
+WHOLE, SHARDED = (
+    RECORDED[f"llama3-8b batch 32 micro 16 bf16+fp32{how} GPUs"]
+    for how in (" on 1, 2", " sharded on 1, 2, 4")
+)
 
 
 def planned(config: Config, count: int) -> Plan:
