@@ -10,6 +10,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from diablo.gpus import VISIBLE, candidates, listed
+
 #: What a user can cause, and is told in one line (`diablo.cli`).
 MISTAKES = (ValueError, OSError, FloatingPointError)
 
@@ -27,11 +29,18 @@ def launch(processes: int, job: Callable[..., None], *arguments: Any, **options:
         job: a function at the top of a module; it and all that it is given can be pickled.
 
     Raises:
+        ValueError: there are GPUs, but fewer than processes: some would wait for the others on a CPU.
         ValueError, OSError, FloatingPointError: what a process raised.
         torch.multiprocessing.ProcessException: it failed in any other way; has its traceback.
     """
     if processes == 1:
         return job(*arguments, **options)
+    seen = candidates(listed(), os.environ.get(VISIBLE))
+    if 0 < len(seen) < processes:
+        raise ValueError(
+            f"{processes} processes need a GPU each, but {len(seen)} can be seen; start fewer, or hide all "
+            f"with {VISIBLE}= to compute on the CPU"
+        )
     from torch import multiprocessing
 
     mistakes: Any = multiprocessing.get_context("spawn").SimpleQueue()
@@ -93,11 +102,11 @@ def _process(
 
 def _keep_one_gpu(rank: int) -> None:
     """Hide all GPUs from this process but the one of its rank. Before CUDA starts."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = os.environ.get(VISIBLE)
     if visible is None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(rank)
+        os.environ[VISIBLE] = str(rank)
     elif "," in visible:
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[rank]
+        os.environ[VISIBLE] = visible.split(",")[rank]
 
 
 #: Frozen weights that take more of a GPU's memory than this are sharded (`diablo.training.sharding`); the rest is for

@@ -159,6 +159,7 @@ def test_processes_import_nothing_that_starts_cuda_before_each_hides_the_other_g
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
 @pytest.mark.parametrize("more", [[], ["--sharded"]])
 def test_several_processes_have_the_losses_of_one(tmp_path: Path, more: list[str]) -> None:
     sizes = "--shape tiny --batch 4 --micro-batch 2 --steps 4 --blocks 8 --precision fp32"

@@ -63,6 +63,18 @@ def test_a_process_that_fails_does_not_wait_for_the_others(jobs, folder):
     assert not list(folder.iterdir())
 
 
+@pytest.mark.parametrize(("visible", "count"), [(None, 1), ("0", 1), ("0,GPU-b", 2)])
+def test_fewer_gpus_than_processes_are_refused(visible, count, monkeypatch):
+    monkeypatch.setattr(
+        "diablo.launch.listed", lambda: {"0": "GPU-a", "1": "GPU-b"} if visible else {"0": "GPU-a"}
+    )
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(ValueError, match=f"3 processes need a GPU each, but {count} can be seen"):
+        launch(3, print)
+
+
 def test_a_process_whose_parent_is_killed_while_it_starts_does_not_go_on(tmp_path):
     call = pickle.dumps(partial(print, "went on"))
     code = f"from diablo.launch import _process; _process(0, 1, -1, {str(tmp_path / 'store')!r}, None, {call!r})"

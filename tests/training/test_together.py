@@ -23,6 +23,10 @@ from diablo.launch import launch
 from diablo.training import finetune, sharding, together
 from diablo.tuner.layer import DiabloLinear
 
+TWO_OR_NONE = pytest.mark.skipif(
+    torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none"
+)
+
 #: What is trained, beside METHOD_SETTINGS: by a name, the method and its settings.
 #: 22 examples in batches of 4: the last step of an epoch has 2.
 RUNS = {
@@ -102,6 +106,7 @@ def weights(run):
 
 
 @pytest.mark.slow
+@TWO_OR_NONE
 @pytest.mark.parametrize("name", [*RUNS, *(f"sharded-{name}" for name in SHARDED)])
 def test_two_processes_train_as_one(name, trained):
     one, two = trained[name, "one"], trained[name, "two"]
@@ -121,6 +126,7 @@ def test_two_processes_train_as_one(name, trained):
 
 
 @pytest.mark.slow
+@TWO_OR_NONE
 def test_monitored_gradients_are_those_of_one_process(trained):
     one, two = (
         read_jsonl(trained["odd", how].folder / "gradients.jsonl") for how in ("one", "two")
@@ -133,6 +139,7 @@ def test_monitored_gradients_are_those_of_one_process(trained):
 
 
 @pytest.mark.slow
+@TWO_OR_NONE
 def test_a_batch_that_cannot_be_dealt_out_is_refused(make_run, protocol):
     run = make_run(batch_size=5, micro_batch_size=5)
     with pytest.raises(
@@ -178,6 +185,7 @@ def runs_still(cmdline):
 
 
 @pytest.mark.slow
+@TWO_OR_NONE
 def test_kill_dash_9_ends_all_processes_and_goes_on_to_the_same_result(
     make_run, protocol, tmp_path
 ):
