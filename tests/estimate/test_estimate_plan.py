@@ -107,6 +107,7 @@ def test_adapters_fit_80_gb(method: str, table1: dict) -> None:
 
 
 @pytest.mark.parametrize("key", ["train", "test_per_task", "steps"])
+@pytest.mark.slow
 def test_larger_limits_cost_more(key: str) -> None:
     hours = []
     # Table 5 holds 256 training examples out, so that smaller limits of `train` are refused.

@@ -146,6 +146,7 @@ def test_a_head_without_a_body(worker):
     assert worker.run(Job("the problem", RIGHT, "def f(x):", TEST, "f")).passed
 
 
+@pytest.mark.slow
 def test_a_test_without_end_is_out_of_time(worker):
     test = "def check(candidate):\n    candidate(1)\n    while True: pass\n"
     assert worker.run(job(RIGHT, test)).outcome == "timeout"

@@ -138,6 +138,7 @@ def test_vllm_is_refused_and_auto_is_transformers(finetuned, tiny_t5, tmp_path, 
 
 
 @pytest.mark.parametrize("method", ["lora", "diablo", "full"])
+@pytest.mark.slow
 def test_check_of_serving_finds_one_model_in_every_form(method, finetuned, tiny_t5):
     run = finetuned(method=method)
     out = run.folder / "serving" / "pairs.json"

@@ -32,6 +32,7 @@ def test_of_shares_it_is_near_connors_number_of_pairs(n: int, discordant: float)
 
 
 @pytest.mark.parametrize(("n", "discordant"), [(40, 0.0), (40, 0.3), (250, 0.2)])
+@pytest.mark.slow
 def test_of_shares_it_is_found_with_the_power_it_says(n: int, discordant: float) -> None:
     delta = detectable_sign(n, discordant, 0.05)
     share = max(discordant, delta)

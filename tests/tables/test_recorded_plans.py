@@ -61,6 +61,7 @@ def _run(build, plan: dict, run: dict, lines: pd.DataFrame) -> dict:
     return made
 
 
+@pytest.mark.slow
 def test_every_recorded_number_comes_again(rebuilt: Table, tmp_path: Path) -> None:
     before = pd.read_csv(f"{RECORDED}.csv")
     tidy(rebuilt).to_csv(tmp_path / "table6.csv", index=False)

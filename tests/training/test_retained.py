@@ -55,6 +55,7 @@ def states(run):
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.slow
 def test_served_is_the_definition_bit_for_bit(pattern, make_retained, finetune) -> None:
     run = make_retained(pattern=pattern)
     assert finetune(run) == []

@@ -235,6 +235,7 @@ def test_a_users_own_experiment_needs_only_yaml(workflow: Path) -> None:
 
 
 @pytest.mark.parametrize("scale", ["demo", "mini", "paper"])
+@pytest.mark.slow
 def test_planning_imports_no_torch(scale: str) -> None:
     code = (
         "import sys; from diablo.config import Config; from diablo.planning import resolve;"
