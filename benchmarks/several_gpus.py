@@ -28,10 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, measure, print, record."""
     options = _parser().parse_args(arguments)
     sharded = " sharded" if options.sharded else ""
-    key = f"{options.shape} batch {options.batch} micro {options.micro_batch} {options.precision}{sharded}"
-    counts = sorted({1, *options.gpus})
-    key += f" on {', '.join(map(str, counts))} GPUs"
     result = measure(options)
+    key = f"{options.shape} batch {options.batch} micro {options.micro_batch} {options.precision}{sharded}"
+    key += f" on {', '.join(result['gpus'])} GPUs"
     for count, row in result["gpus"].items():
         print(f"{key:50} {count} GPU", "  ".join(f"{k} {v}" for k, v in row.items()))
     print(f"recorded in {record('several_gpus', {key: result}, options.results)}")

@@ -62,6 +62,23 @@ def candidates(found: dict[str, str], visible: str | None) -> dict[str, str]:
     }
 
 
+def available(count: int, found: dict[str, str] | None = None) -> dict[str, str]:
+    """All that a job of `count` GPUs may have, see :func:`candidates`; empty where there are none.
+
+    Args:
+        found: see :func:`listed`; None looks.
+
+    Raises:
+        ValueError: there are GPUs, but fewer than `count`.
+    """
+    visible = os.environ.get(VISIBLE)
+    may_have = candidates(listed() if found is None else found, visible)
+    if 0 < len(may_have) < count:
+        where = "this machine has" if visible is None else f"{VISIBLE} = {visible} shows"
+        raise ValueError(f"the job needs {count} GPUs, but {where} {len(may_have)}; lower `gpus`")
+    return may_have
+
+
 @contextlib.contextmanager
 def lease(
     count: int, found: dict[str, str] | None = None, folder: Path = LOCKS, poll: float = POLL
@@ -83,13 +100,10 @@ def lease(
         ValueError: there are GPUs, but fewer than `count` that this job may have.
     """
     before = os.environ.get(VISIBLE)
-    locks = candidates(listed() if found is None else found, before) if count else {}
+    locks = available(count, found) if count else {}
     if not locks:
         yield []
         return
-    if len(locks) < count:
-        where = "this machine has" if before is None else f"{VISIBLE} = {before} shows"
-        raise ValueError(f"the job needs {count} GPUs, but {where} {len(locks)}; lower `gpus`")
     with contextlib.ExitStack() as held:
         chosen = _take(count, locks, folder, poll, held)
         changes = {VISIBLE: ",".join(chosen)}

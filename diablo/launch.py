@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from diablo.gpus import VISIBLE, candidates, listed
+from diablo.gpus import VISIBLE, available
 
 #: What a user can cause, and is told in one line (`diablo.cli`).
 MISTAKES = (ValueError, OSError, FloatingPointError)
@@ -35,12 +35,7 @@ def launch(processes: int, job: Callable[..., None], *arguments: Any, **options:
     """
     if processes == 1:
         return job(*arguments, **options)
-    seen = candidates(listed(), os.environ.get(VISIBLE))
-    if 0 < len(seen) < processes:
-        raise ValueError(
-            f"{processes} processes need a GPU each, but {len(seen)} can be seen; start fewer, or hide all "
-            f"with {VISIBLE}= to compute on the CPU"
-        )
+    available(processes)
     from torch import multiprocessing
 
     mistakes: Any = multiprocessing.get_context("spawn").SimpleQueue()

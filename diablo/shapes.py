@@ -138,9 +138,7 @@ def _live(m1: int, m2: int, num_blocks: int) -> int:
     """Entries of N diagonal blocks that lie inside an m1 by m2 matrix."""
     d1, d2 = ceil(m1 / num_blocks), ceil(m2 / num_blocks)
     whole = min(num_blocks, m1 // d1, m2 // d2)
-    if whole == num_blocks:
-        return whole * d1 * d2
-    # One more may lie inside in part; of all further ones an input or an output is missing.
+    # One more may lie inside in part (of N, nothing is left); of all further ones an input or an output is missing.
     return whole * d1 * d2 + min(d1, m1 - whole * d1) * min(d2, m2 - whole * d2)
 
 

@@ -56,6 +56,7 @@ def render_report(results: str | Path, out: str | Path, as_zip: bool = False) ->
 def _found(results: Path, assets: Assets) -> dict[str, Any]:
     """All that the template shows."""
     jobs, shown = read_jobs(results), shown_runs(results)
+    benchmarks = cost.read_benchmarks(results)
     runs = read_runs(results, jobs, shown)
     anchors = {name: f"run-{name}" for name in runs}
     scale = scale_of(results)
@@ -77,7 +78,8 @@ def _found(results: Path, assets: Assets) -> dict[str, Any]:
         "runs": list(runs.values()),
         "anchors": anchors,
         "headings": {name: item.heading for name, item in items.items() if item.made},
-        "steps": cost.steps(jobs, cost.read_benchmarks(results)),
+        "steps": cost.steps(jobs, benchmarks),
+        "total": cost.Step("all", jobs, benchmarks),
         "commits": Counter(job.commit for job in jobs),
         "locks": Counter(job.lock for job in jobs),
         "machines": Counter(_machine(job) for job in jobs),

@@ -6,7 +6,7 @@ from decimal import ROUND_DOWN, ROUND_HALF_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP,
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diablo.audit.averages import judge_average
@@ -30,7 +30,7 @@ def test_right_answers_are_always_consistent(examples, data, digits, how) -> Non
     assert consistent(printed(accuracy, digits, how), examples, digits)
 
 
-@settings(max_examples=20)  # each looks at hundreds of numbers
+@pytest.mark.slow
 @given(st.integers(1, 60), st.integers(1, 2))
 def test_every_consistent_number_has_right_answers(examples, digits) -> None:
     unit = 10**digits

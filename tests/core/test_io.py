@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diablo.io import (
@@ -65,7 +65,6 @@ def test_bad_json_is_named_with_its_line(tmp_path: Path) -> None:
         read_json(path)
 
 
-@settings(max_examples=30)
 @given(st.lists(st.dictionaries(st.text(), JSON), max_size=5))
 def test_json_lines_round_trip(records: list[dict]) -> None:
     import tempfile
@@ -76,7 +75,6 @@ def test_json_lines_round_trip(records: list[dict]) -> None:
         assert read_jsonl(path) == records
 
 
-@settings(max_examples=30)
 @given(st.dictionaries(st.text(), JSON, min_size=2))
 def test_the_hash_of_json_knows_no_order(value: dict) -> None:
     assert sha256_json(dict(reversed(value.items()))) == sha256_json(value)

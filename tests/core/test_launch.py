@@ -66,12 +66,12 @@ def test_a_process_that_fails_does_not_wait_for_the_others(jobs, folder):
 @pytest.mark.parametrize(("visible", "count"), [(None, 1), ("0", 1), ("0,GPU-b", 2)])
 def test_fewer_gpus_than_processes_are_refused(visible, count, monkeypatch):
     monkeypatch.setattr(
-        "diablo.launch.listed", lambda: {"0": "GPU-a", "1": "GPU-b"} if visible else {"0": "GPU-a"}
+        "diablo.gpus.listed", lambda: {"0": "GPU-a", "1": "GPU-b"} if visible else {"0": "GPU-a"}
     )
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    with pytest.raises(ValueError, match=f"3 processes need a GPU each, but {count} can be seen"):
+    with pytest.raises(ValueError, match=rf"the job needs 3 GPUs, but .* {count}; lower `gpus`"):
         launch(3, print)
 
 

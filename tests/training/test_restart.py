@@ -84,7 +84,9 @@ def timeless(log):
     [
         *[(method, 5, 3) for method in QUICK],
         *[slow(method, 5, 3) for method in TRAINED if method not in QUICK],
-        *[slow("lora", 8, 6), slow("lora", 12, 9), slow("lora", 2, 0)],
+        slow("lora", 8, 6),
+        slow("lora", 12, 9),
+        slow("lora", 2, 0),
     ],
 )
 def test_same_result_as_without_a_stop(
